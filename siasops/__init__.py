@@ -1,0 +1,1 @@
+"""Operations of SIAS: what acts over time on the two rooms."""

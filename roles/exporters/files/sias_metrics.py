@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""Write figures about certificates, backups and documents where the node exporter picks them up.
+
+Runs as root from sias-metrics.timer, with Python's standard library only (the guest has no internet). What cannot be
+read is not an exception but a figure: `sias_metrics_collector_ok{collector="…"} 0`, and the other figures are written
+all the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+COMMAND_TIMEOUT = 20  # seconds; the unit as a whole has 45
+
+HELP = {
+    "sias_certificate_not_after_seconds": "When the certificate expires, seconds since 1970.",
+    "sias_backup_stanza_ok": "1 when pgBackRest finds the repository whole.",
+    "sias_backup_last_completion_seconds": "When the last backup ended (type full, or any), seconds since 1970.",
+    "sias_backup_last_duration_seconds": "How long the last backup took.",
+    "sias_backup_last_database_bytes": "Size of the database in the last backup.",
+    "sias_backup_last_repository_bytes": "Size of the last backup in the repository, with what it refers to.",
+    "sias_backup_count": "Backups that the repository holds.",
+    "sias_documents_heal_pending": "Files that this brick holds and another still misses.",
+    "sias_documents_brick_up": "1 when the process that serves the brick runs.",
+    "sias_documents_mounted": "1 when the document volume is mounted here.",
+    "sias_metrics_collector_ok": "1 when the collector could read all that it reads.",
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One line of the exposition format."""
+
+    name: str
+    value: float
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return the line, with label values escaped as the format asks."""
+        pairs = ",".join(f'{key}="{escape(value)}"' for key, value in sorted(self.labels.items()))
+        return f"{self.name}{{{pairs}}} {self.value:.16g}" if pairs else f"{self.name} {self.value:.16g}"
+
+
+class UnreadableError(Exception):
+    """What a collector reads could not be read; the message says what and why."""
+
+
+def escape(value: str) -> str:
+    """Escape a label's value for the exposition format."""
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def run(command: list[str]) -> str:
+    """Return the output of a command, or raise UnreadableError with what it said."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, env=environment
+        )
+    except FileNotFoundError as error:
+        raise UnreadableError(f"{command[0]} is not installed") from error
+    except subprocess.TimeoutExpired as error:
+        raise UnreadableError(f"{command[0]} gave no answer in {COMMAND_TIMEOUT} s") from error
+    if done.returncode != 0:
+        raise UnreadableError(f"{command[0]} failed ({done.returncode}): {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def certificates(paths: Iterable[Path]) -> Iterator[Sample]:
+    """Yield the end of each certificate's validity."""
+    for path in paths:
+        output = run(["openssl", "x509", "-noout", "-enddate", "-in", str(path)]).strip()
+        not_after = ssl.cert_time_to_seconds(output.removeprefix("notAfter="))
+        yield Sample("sias_certificate_not_after_seconds", not_after, {"file": path.name})
+
+
+def backups(stanza: str) -> Iterator[Sample]:
+    """Yield what this host's own repository (repo1) holds of the stanza."""
+    command = ["pgbackrest", f"--stanza={stanza}", "--repo=1", "--output=json", "--log-level-file=off", "info"]
+    yield from read_backups(run(command), stanza)
+
+
+def read_backups(text: str, stanza: str) -> Iterator[Sample]:
+    """Yield samples from the JSON of `pgbackrest info`.
+
+    A stanza without any backup yields `sias_backup_stanza_ok` and a count of 0, and no time: an alert on age also
+    asks for the count.
+    """
+    found = [entry for entry in json.loads(text) if entry["name"] == stanza]
+    if not found:
+        raise UnreadableError(f"pgbackrest knows no stanza {stanza}")
+    info = found[0]
+    whole = [backup for backup in info["backup"] if not backup.get("error")]
+    yield Sample("sias_backup_stanza_ok", float(info["status"]["code"] == 0))
+    yield Sample("sias_backup_count", len(whole))
+    for kind, chosen in (("any", whole), ("full", [backup for backup in whole if backup["type"] == "full"])):
+        if chosen:
+            stop = max(backup["timestamp"]["stop"] for backup in chosen)
+            yield Sample("sias_backup_last_completion_seconds", stop, {"type": kind})
+    if whole:
+        last = max(whole, key=lambda backup: backup["timestamp"]["stop"])
+        times, sizes = last["timestamp"], last["info"]
+        yield Sample("sias_backup_last_duration_seconds", times["stop"] - times["start"])
+        yield Sample("sias_backup_last_database_bytes", sizes["size"])
+        # Not there when the repository bundles blocks: then only the part of this backup is known.
+        repository = sizes["repository"]
+        yield Sample("sias_backup_last_repository_bytes", repository.get("size", repository["delta"]))
+
+
+def brick(path: Path, proc: Path = Path("/proc")) -> Iterator[Sample]:
+    """Yield the state of a Gluster brick without asking glusterd, which would take a lock over the whole pool.
+
+    A brick notes in its xattrop index each file that another brick has missed: that is what `heal info` counts too.
+    """
+    labels = {"brick": str(path)}
+    yield Sample("sias_documents_brick_up", float(brick_runs(path, proc)), labels)
+    index = path / ".glusterfs" / "indices" / "xattrop"
+    if not index.is_dir():
+        raise UnreadableError(f"brick {path} has no index {index}: was the volume ever started?")
+    # The entry xattrop-<uuid> is the file that all others are links to; it names no document.
+    pending = sum(1 for entry in os.scandir(index) if not entry.name.startswith("xattrop-"))
+    yield Sample("sias_documents_heal_pending", pending, labels)
+
+
+def brick_runs(path: Path, proc: Path) -> bool:
+    """Say whether a glusterfsd process serves this brick."""
+    for cmdline in proc.glob("[0-9]*/cmdline"):
+        try:
+            words = cmdline.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue  # the process has ended meanwhile
+        if words[0].endswith("glusterfsd") and str(path) in words:
+            return True
+    return False
+
+
+def mount(path: Path, table: Path = Path("/proc/mounts")) -> Iterator[Sample]:
+    """Say whether the volume is mounted, from the table of mounts: looking at the path itself could hang for ever."""
+    mounted = any(words[1] == str(path) for words in map(str.split, table.read_text().splitlines()))
+    yield Sample("sias_documents_mounted", float(mounted), {"path": str(path)})
+
+
+def collect(collectors: dict[str, Callable[[], Iterable[Sample]]]) -> tuple[list[Sample], list[str]]:
+    """Run every collector; return all samples, and one sentence for each collector that failed."""
+    samples: list[Sample] = []
+    complaints: list[str] = []
+    for name, collector in collectors.items():
+        succeeded = True
+        try:
+            # One by one: what a collector has read before it failed is kept.
+            for sample in collector():
+                samples.append(sample)  # noqa: PERF402
+        except (UnreadableError, OSError, ValueError, KeyError) as error:
+            succeeded = False
+            complaints.append(f"{name}: {error}")
+        samples.append(Sample("sias_metrics_collector_ok", float(succeeded), {"collector": name}))
+    return samples, complaints
+
+
+def render(samples: Iterable[Sample]) -> str:
+    """Return the exposition format: help, type and lines of each metric together."""
+    by_name: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_name.setdefault(sample.name, []).append(sample)
+    lines: list[str] = []
+    for name, group in by_name.items():
+        lines += [f"# HELP {name} {HELP[name]}", f"# TYPE {name} gauge", *map(str, group)]
+    return "\n".join(lines) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Replace the file at once, so that the node exporter never reads half of it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as stream:
+            stream.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def main(arguments: list[str]) -> int:
+    """Collect what the arguments name and write it; return 1 when a collector failed (the file is written anyway)."""
+    parser = argparse.ArgumentParser(prog="sias-metrics", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="file that the node exporter reads")
+    parser.add_argument("--certificates", type=Path, nargs="+", default=[], help="certificates (PEM)")
+    parser.add_argument("--stanza", help="pgBackRest stanza of this host's own repository")
+    parser.add_argument("--brick", type=Path, help="folder of this host's Gluster brick")
+    parser.add_argument("--mount", type=Path, help="where the document volume should be mounted")
+    options = parser.parse_args(arguments)
+
+    collectors: dict[str, Callable[[], Iterable[Sample]]] = {}
+    if options.certificates:
+        collectors["certificates"] = lambda: certificates(options.certificates)
+    if options.stanza:
+        collectors["backups"] = lambda: backups(options.stanza)
+    if options.brick:
+        collectors["brick"] = lambda: brick(options.brick)
+    if options.mount:
+        collectors["mount"] = lambda: mount(options.mount)
+
+    samples, complaints = collect(collectors)
+    write(options.output, render(samples))
+    for complaint in complaints:
+        print(f"sias-metrics: {complaint}", file=sys.stderr)
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

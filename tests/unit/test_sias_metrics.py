@@ -1,0 +1,134 @@
+"""The program that tells Prometheus about certificates, backups and documents."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "roles" / "exporters" / "files" / "sias_metrics.py"
+
+
+@pytest.fixture(scope="module")
+def program() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("sias_metrics", SOURCE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["sias_metrics"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def backup(kind: str, start: int, stop: int, *, error: bool = False) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "error": error,
+        "timestamp": {"start": start, "stop": stop},
+        "info": {"size": 1000, "delta": 10, "repository": {"size": 300, "delta": 3}},
+    }
+
+
+def info(*backups: dict[str, Any], code: int = 0) -> str:
+    return json.dumps([{"name": "sias", "status": {"code": code, "message": "ok"}, "backup": list(backups)}])
+
+
+def values(samples: Any) -> dict[str, float]:
+    return {str(sample).rsplit(" ", 1)[0]: sample.value for sample in samples}
+
+
+def test_age_of_a_backup_counts_from_its_end_and_a_full_one_is_told_apart(program: ModuleType) -> None:
+    text = info(backup("full", 100, 160), backup("diff", 500, 520), backup("incr", 400, 410))
+    assert values(program.read_backups(text, "sias")) == {
+        "sias_backup_stanza_ok": 1,
+        "sias_backup_count": 3,
+        'sias_backup_last_completion_seconds{type="any"}': 520,
+        'sias_backup_last_completion_seconds{type="full"}': 160,
+        "sias_backup_last_duration_seconds": 20,
+        "sias_backup_last_database_bytes": 1000,
+        "sias_backup_last_repository_bytes": 300,
+    }
+
+
+def test_a_backup_with_errors_does_not_count(program: ModuleType) -> None:
+    text = info(backup("full", 100, 160), backup("full", 500, 520, error=True))
+    found = values(program.read_backups(text, "sias"))
+    assert found["sias_backup_count"] == 1
+    assert found['sias_backup_last_completion_seconds{type="full"}'] == 160
+
+
+def test_an_empty_repository_says_so_and_invents_no_time(program: ModuleType) -> None:
+    found = values(program.read_backups(info(code=2), "sias"))
+    assert found == {"sias_backup_stanza_ok": 0, "sias_backup_count": 0}
+
+
+def test_a_stanza_that_does_not_exist_is_unreadable(program: ModuleType) -> None:
+    with pytest.raises(program.UnreadableError, match="no stanza autre"):
+        list(program.read_backups(info(), "autre"))
+
+
+def test_end_of_a_certificate_is_read_in_seconds(program: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "host.crt"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj",
+         "/CN=test", "-days", "40", "-keyout", str(tmp_path / "key"), "-out", str(path)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (sample,) = program.certificates([path])
+    assert sample.labels == {"file": "host.crt"}
+    written = path.stat().st_mtime
+    assert 40 * 86400 - 60 <= sample.value - written <= 40 * 86400 + 60
+
+
+def test_brick_counts_files_to_heal_and_not_the_base_entry(program: ModuleType, tmp_path: Path) -> None:
+    index = tmp_path / "brick" / ".glusterfs" / "indices" / "xattrop"
+    index.mkdir(parents=True)
+    for name in ("xattrop-6f1c", "5d3a0c1e", "77aa00ff"):
+        (index / name).touch()
+    process = tmp_path / "proc" / "42"
+    process.mkdir(parents=True)
+    (process / "cmdline").write_bytes(f"/usr/sbin/glusterfsd\0--brick-name\0{tmp_path}/brick\0".encode())
+    found = [sample.value for sample in program.brick(tmp_path / "brick", tmp_path / "proc")]
+    assert found == [1, 2]
+
+
+def test_brick_whose_process_has_died_is_down(program: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "brick" / ".glusterfs" / "indices" / "xattrop").mkdir(parents=True)
+    (tmp_path / "proc").mkdir()
+    assert [sample.value for sample in program.brick(tmp_path / "brick", tmp_path / "proc")] == [0, 0]
+
+
+@pytest.mark.parametrize(("line", "expected"), [("h:/sias /srv/sias/documents fuse.glusterfs rw 0 0", 1), ("", 0)])
+def test_mount_is_read_from_the_table(program: ModuleType, tmp_path: Path, line: str, expected: int) -> None:
+    (tmp_path / "mounts").write_text(f"/dev/sda / ext4 rw 0 0\n{line}\n" if line else "/dev/sda / ext4 rw 0 0\n")
+    (sample,) = program.mount(Path("/srv/sias/documents"), tmp_path / "mounts")
+    assert sample.value == expected
+
+
+def test_a_collector_that_fails_hides_nothing_of_the_others(
+    program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "sias.prom"
+    code = program.main(["--output", str(output), "--certificates", str(tmp_path / "absent.crt"), "--mount", "/"])
+    text = output.read_text()
+    assert code == 1
+    assert 'sias_metrics_collector_ok{collector="certificates"} 0' in text
+    assert 'sias_metrics_collector_ok{collector="mount"} 1' in text
+    assert 'sias_documents_mounted{path="/"} 1' in text
+    assert "certificates: openssl failed" in capsys.readouterr().err
+
+
+def test_label_values_are_escaped(program: ModuleType) -> None:
+    assert str(program.Sample("m", 1, {"a": 'x"y\\z\n'})) == 'm{a="x\\"y\\\\z\\n"} 1'
+
+
+def test_every_metric_has_its_help_once(program: ModuleType) -> None:
+    text = program.render([program.Sample("sias_backup_count", 1), program.Sample("sias_backup_count", 2)])
+    assert text.count("# HELP sias_backup_count ") == 1
+    assert text.count("# TYPE sias_backup_count gauge") == 1

@@ -71,7 +71,8 @@ def sias(ctx: click.Context, inventory_name: str) -> None:
 def main() -> None:
     """Entry point: a user's mistake is one sentence, never a traceback."""
     try:
-        sias(standalone_mode=False)
+        code = sias(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
         err.print(f"[bold red]sias:[/bold red] {error}", markup=True)
         sys.exit(error.exit_code)

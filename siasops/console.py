@@ -53,7 +53,9 @@ class Progress:
         try:
             yield
         except BaseException:
-            err.print(f"[bold red]\\[{clock(self.elapsed)}] failed:[/bold red] {what} ({time.monotonic() - begin:.1f} s)")
+            err.print(
+                f"[bold red]\\[{clock(self.elapsed)}] failed:[/bold red] {what} ({time.monotonic() - begin:.1f} s)"
+            )
             raise
         err.print(f"[dim]\\[{clock(self.elapsed)}]   done in {time.monotonic() - begin:.1f} s[/dim]")
 

@@ -30,7 +30,9 @@ def accepted(inventory: Inventory, host: Host) -> list[Rule]:
             continue
         if not any(_is_in(inventory, host, group, flow["name"]) for group in flow["to"]):
             continue
-        sources = sorted({s for group in flow["from"] for s in _sources(inventory, group, flow["name"])} - {host.address})
+        sources = sorted(
+            {s for group in flow["from"] for s in _sources(inventory, group, flow["name"])} - {host.address}
+        )
         if sources:
             port = str(flow["port"]) if "port" in flow else None
             rules.append(Rule(flow["name"], flow["protocol"], port, tuple(sources)))

@@ -130,9 +130,7 @@ class Inventory:
         try:
             return self.hosts[name]
         except KeyError:
-            raise UserError(
-                f"{self.path.name} has no host “{name}”. It has: {', '.join(self.hosts)}.", USAGE
-            ) from None
+            raise UserError(f"{self.path.name} has no host “{name}”. It has: {', '.join(self.hosts)}.", USAGE) from None
 
     def secrets(self) -> dict[str, str]:
         """Read the secrets of a lab.

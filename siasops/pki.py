@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -132,13 +133,14 @@ class Authority:
         left = certificate.not_valid_after_utc - dt.datetime.now(dt.UTC)
         if left < renew_before:
             return f"{left.days} days are left"
-        if self._alternatives(subject) != certificate.extensions.get_extension_for_class(
-            x509.SubjectAlternativeName
-        ).value:
+        if (
+            self._alternatives(subject)
+            != certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        ):
             return "its names have changed"
         try:
             certificate.verify_directly_issued_by(x509.load_pem_x509_certificate((self.folder / "ca.crt").read_bytes()))
-        except (ValueError, TypeError, Exception):  # noqa: BLE001 - cryptography raises its own InvalidSignature too
+        except (ValueError, TypeError, InvalidSignature):
             return "another authority issued it"
         return None
 
@@ -175,7 +177,8 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(authority=False), critical=True)
             .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                critical=False,
             )
             .add_extension(self._alternatives(subject), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

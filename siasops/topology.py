@@ -56,9 +56,11 @@ def _rooms(inventory: Inventory) -> list[str]:
             "so write a and b under rooms."
         )
     known = set(inventory.rooms) | {WITNESS_ROOM}
-    for host in inventory.hosts.values():
-        if host.room not in known:
-            found.append(f"{host.name} is in room “{host.room}”, which does not exist; put it in {', '.join(sorted(known))}.")
+    found += [
+        f"{host.name} is in room “{host.room}”, which does not exist; put it in {', '.join(sorted(known))}."
+        for host in inventory.hosts.values()
+        if host.room not in known
+    ]
     for letter in inventory.rooms:
         for group, what in (
             ("databases", "database host"),
@@ -112,7 +114,9 @@ def _copies(inventory: Inventory) -> list[str]:
     if set(bricks) == wanted and set(bricks.values()) == {1}:
         return []
     told = ", ".join(f"{n} in {r}" for r, n in sorted(bricks.items())) or "none"
-    return [f"Documents need one brick in each room and the arbiter on the witness; found {told}: mend the group bricks."]
+    return [
+        f"Documents need one brick in each room and the arbiter on the witness; found {told}: mend the group bricks."
+    ]
 
 
 def _addresses(inventory: Inventory) -> list[str]:
@@ -150,7 +154,9 @@ def _synchronous(inventory: Inventory) -> list[str]:
             )
     total = len(inventory.group("databases"))
     if total and int(k) > total - 1:
-        found.append(f"k = {k} synchronous standbys are more than the {total - 1} that exist; no commit would ever end.")
+        found.append(
+            f"k = {k} synchronous standbys are more than the {total - 1} that exist; no commit would ever end."
+        )
     return found
 
 
@@ -176,7 +182,9 @@ def _memory(inventory: Inventory) -> list[str]:
 def _secrets(inventory: Inventory, secrets: Mapping[str, str] | None, wanted: tuple[str, ...]) -> list[str]:
     if secrets is None:
         how = "`sias lab secrets` makes it" if inventory.is_lab else "make it with ansible-vault create"
-        return [f"The secrets of {inventory.environment} are missing ({inventory.secrets_file}): {how}."] if wanted else []
+        return (
+            [f"The secrets of {inventory.environment} are missing ({inventory.secrets_file}): {how}."] if wanted else []
+        )
     return [
         f"The secret {key} is missing or empty in {inventory.secrets_file}; "
         + ("`sias lab secrets` makes it." if inventory.is_lab else "add it with ansible-vault edit.")

@@ -84,8 +84,10 @@ def where_to_go(inventory: Inventory) -> None:
     from siasops.cluster import view  # noqa: PLC0415
 
     view.show(inventory)
-    authority = (inventory.pki / "ca.crt").relative_to(Path.cwd()) if inventory.pki.is_relative_to(Path.cwd()) else (
-        inventory.pki / "ca.crt"
+    authority = (
+        (inventory.pki / "ca.crt").relative_to(Path.cwd())
+        if inventory.pki.is_relative_to(Path.cwd())
+        else (inventory.pki / "ca.crt")
     )
     table = Table(box=None, show_header=False, padding=(0, 2))
     for room in inventory.rooms.values():
@@ -119,7 +121,7 @@ def accounts(inventory: Inventory, show: bool) -> None:
 @click.pass_obj
 def make_secrets(inventory: Inventory) -> None:
     """Make the secrets that are missing, at random (a lab's only)."""
-    machines.make_secrets(_lab(inventory), lambda text: err.print(text))
+    machines.make_secrets(_lab(inventory), err.print)
 
 
 @lab.command()

@@ -43,7 +43,12 @@ class Recap:
 
 
 def playbook(
-    inventory: Inventory, name: str, *, say: Callable[[str], None], arguments: tuple[str, ...] = (), timeout: float = 3600
+    inventory: Inventory,
+    name: str,
+    *,
+    say: Callable[[str], None],
+    arguments: tuple[str, ...] = (),
+    timeout: float = 3600,
 ) -> list[Recap]:
     """Run `playbooks/<name>.yml` on the environment.
 
@@ -90,7 +95,9 @@ def playbook(
                 failing = False
             elif match := _RECAP.match(line):
                 values = match.groupdict()
-                recaps.append(Recap(values["host"], *(int(values[k]) for k in ("ok", "changed", "unreachable", "failed"))))
+                recaps.append(
+                    Recap(values["host"], *(int(values[k]) for k in ("ok", "changed", "unreachable", "failed")))
+                )
             if failing:
                 failure.append(line.rstrip())
         code = run.wait()

@@ -76,7 +76,9 @@ def lock(what: str, say: Say, *, deadline: float = 1800.0) -> Iterator[None]:
                 handle.seek(0)
                 holder = handle.read().strip() or "another run"
                 if time.monotonic() > end:
-                    raise UserError(f"The lab is held by {holder}; waited {deadline:.0f} s. Stop it, or wait.") from None
+                    raise UserError(
+                        f"The lab is held by {holder}; waited {deadline:.0f} s. Stop it, or wait."
+                    ) from None
                 if not told:
                     say(f"waiting for {holder}, which holds the lab")
                     told = True
@@ -190,7 +192,11 @@ def _forget_machines_without_container(inventory: Inventory, say: Say) -> None:
 
 def remove_container(name: str) -> None:
     """Stop and delete one container, in whatever state it is."""
-    for command in (["lxc-unfreeze", "-n", name], ["lxc-stop", "--kill", "-n", name], ["lxc-destroy", "-f", "-n", name]):
+    for command in (
+        ["lxc-unfreeze", "-n", name],
+        ["lxc-stop", "--kill", "-n", name],
+        ["lxc-destroy", "-f", "-n", name],
+    ):
         subprocess.run(command, capture_output=True, check=False, timeout=60)
     if (CONTAINERS / name).exists():  # a half-made one has no configuration that lxc-destroy could read
         shutil.rmtree(CONTAINERS / name, ignore_errors=True)
@@ -272,7 +278,9 @@ def write_ssh_config(inventory: Inventory) -> None:
     (inventory.state / "ssh_config").write_text("\n".join(lines), encoding="utf-8")
 
 
-def ssh(inventory: Inventory, host: Host | str, *command: str, timeout: float = 15.0) -> subprocess.CompletedProcess[str]:
+def ssh(
+    inventory: Inventory, host: Host | str, *command: str, timeout: float = 15.0
+) -> subprocess.CompletedProcess[str]:
     """Run one command over ssh, with the lab's own configuration."""
     name = host if isinstance(host, str) else host.name
     config = str(inventory.state / "ssh_config")
@@ -323,7 +331,9 @@ def destroy(inventory: Inventory, say: Say) -> None:
 
 def make_secrets(inventory: Inventory, say: Say) -> None:
     """Make the lab's secrets that are missing, at random, readable by this user alone."""
-    wanted = yaml.safe_load((ROOT / "roles/preflight/defaults/main.yml").read_text(encoding="utf-8"))["preflight_secrets"]
+    wanted = yaml.safe_load((ROOT / "roles/preflight/defaults/main.yml").read_text(encoding="utf-8"))[
+        "preflight_secrets"
+    ]
     path = inventory.secrets_file
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     present: dict[str, str] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -335,4 +345,4 @@ def make_secrets(inventory: Inventory, say: Say) -> None:
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
         yaml.safe_dump(present, handle)
     temporary.replace(path)
-    say(f"made {len(missing)} secrets in {path.relative_to(ROOT)}")
+    say(f"made {len(missing)} secrets in {path}")

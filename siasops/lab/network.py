@@ -73,7 +73,11 @@ def cache_up(inventory: Inventory, *, deadline: float = 15.0) -> None:
         "PassThroughPattern: .*:443$",
     ]
     upstream = subprocess.run(
-        ["apt-config", "shell", "PROXY", "Acquire::http::Proxy"], capture_output=True, text=True, timeout=10, check=False
+        ["apt-config", "shell", "PROXY", "Acquire::http::Proxy"],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
     ).stdout
     if "'" in upstream and upstream.split("'")[1] not in ("", "DIRECT"):
         lines.append(f"Proxy: {upstream.split(chr(39))[1]}")

@@ -19,7 +19,17 @@ ROLES = sorted(p for p in (ROOT / "roles").iterdir() if p.is_dir())
 def tracked(*patterns: str) -> list[Path]:
     """Files that git tracks or would: what a clone holds."""
     listed = subprocess.run(
-        ["git", "-c", f"safe.directory={ROOT}", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns],
+        [
+            "git",
+            "-c",
+            f"safe.directory={ROOT}",
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "--",
+            *patterns,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -184,6 +194,9 @@ def test_every_command_that_the_documents_quote_exists() -> None:
                 break
             command = command.get_command(click.Context(command), word)
             assert command is not None, f"{where}: “{line}”: there is no “{word}”"
-        known = {o for p in (command.params if command else []) for o in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
+        known = {o for p in (command.params if command else []) for o in (*p.opts, *p.secondary_opts)} | {
+            "--help",
+            "-h",
+        }
         for option in [w.split("=")[0] for w in words if w.startswith("--")]:
             assert option in known, f"{where}: “{line}”: no option {option}"

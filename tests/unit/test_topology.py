@@ -48,7 +48,12 @@ UNSAFE: list[tuple[str, Callable[[Inventory], Inventory], str, str]] = [
     ("lab", lambda i: with_host(i, "db-b1", address="192.168.56.11"), "db-a1 and db-b1 share", "give each its own"),
     ("lab", lambda i: with_host(i, "db-b1", address="192.168.56.21"), "db-b1 and room a share", "give each its own"),
     ("lab", lambda i: with_host(i, "db-b1", address="10.0.0.1"), "db-b1 has the address 10.0.0.1", "correct"),
-    ("lab-full", lambda i: with_fact(i, patroni_synchronous_count=1), "db-a1 could be confirmed inside room a", "at least 2"),
+    (
+        "lab-full",
+        lambda i: with_fact(i, patroni_synchronous_count=1),
+        "db-a1 could be confirmed inside room a",
+        "at least 2",
+    ),
     ("lab", lambda i: with_fact(i, patroni_synchronous_count=2), "more than the 1", "no commit would ever end"),
     ("lab", lambda i: with_host(i, "db-a1", memory_mb=256), "db-a1 has 256 MiB", "raise memory_mb"),
     ("lab", lambda i: with_host(i, "db-a1", memory_mb=10**9), "this machine has", "Lower memory_mb"),

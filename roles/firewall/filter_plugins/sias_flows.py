@@ -8,7 +8,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from siasops import flows, inventory  # noqa: E402 - the checkout is not installed for ansible
+from siasops import flows, inventory
 
 
 def sias_flows(host: str, inventory_file: str) -> list[dict[str, Any]]:

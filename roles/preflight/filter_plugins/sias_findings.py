@@ -9,7 +9,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from siasops import inventory, topology  # noqa: E402 - the checkout is not installed for ansible
+from siasops import inventory, topology
 
 
 def sias_findings(inventory_file: str, secrets: Mapping[str, str] | None, wanted: list[str]) -> list[str]:

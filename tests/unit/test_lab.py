@@ -1,0 +1,174 @@
+"""A lab that somebody left behind is cleared with a sentence; it never makes a command fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from siasops import inventory as facts
+from siasops.errors import UserError
+from siasops.inventory import ROOT, Inventory
+from siasops.lab import deploy, machines
+
+
+@dataclasses.dataclass
+class Machine:
+    """A pretended machine: containers as folders, and what was said."""
+
+    inventory: Inventory
+    containers: Path
+    said: list[str]
+
+    def container(self, name: str, *, whole: bool = True, known: bool = True) -> Path:
+        path = self.containers / f"sias-lab-{name}"
+        (path / "rootfs" / "sbin").mkdir(parents=True) if whole else path.mkdir(parents=True)
+        if known:
+            identity = self.inventory.state / "vagrant" / "machines" / name / "lxc" / "id"
+            identity.parent.mkdir(parents=True)
+            identity.write_text(path.name)
+        return path
+
+    def clear(self, release: str = "12") -> None:
+        machines.clear_leftovers(self.inventory, release, self.said.append)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    containers = tmp_path / "lxc"
+    containers.mkdir()
+    monkeypatch.setattr(machines, "CONTAINERS", containers)
+    monkeypatch.setattr(machines, "HOME", tmp_path / "home")
+    monkeypatch.setattr(machines, "OWNER", tmp_path / "home" / "owner.json")
+    monkeypatch.setattr(machines, "LOCK", tmp_path / "home" / "lock")
+    monkeypatch.setattr(Inventory, "var", property(lambda _self: tmp_path / "var"))
+    (tmp_path / "home").mkdir()
+    return Machine(facts.load(ROOT / "inventory" / "lab.yml"), containers, [])
+
+
+def own(checkout: str = str(ROOT), environment: str = "lab", debian: str = "12") -> None:
+    machines.OWNER.write_text(json.dumps({"checkout": checkout, "environment": environment, "debian": debian}))
+
+
+def test_our_own_machines_are_left_alone(machine: Machine) -> None:
+    own()
+    path = machine.container("db-a1")
+    machine.clear()
+    assert path.exists()
+    assert machine.said == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "reason"),
+    [
+        ({"checkout": "/elsewhere"}, "another checkout (/elsewhere) made it"),
+        ({"environment": "lab-full"}, "it is the environment lab-full"),
+        ({"debian": "13"}, "it runs Debian 13, Debian 12 was asked for"),
+        (None, "no record says who made it"),
+    ],
+    ids=["another checkout", "another environment", "another release", "nobody"],
+)
+def test_machines_that_are_not_of_this_lab_are_cleared(
+    machine: Machine, owner: dict[str, str] | None, reason: str
+) -> None:
+    if owner is not None:
+        own(**owner)
+    path = machine.container("db-a1")
+    machine.clear()
+    assert not path.exists()
+    assert machine.said == [f"cleared container sias-lab-db-a1: {reason}"]
+    assert not (machine.inventory.state / "vagrant").exists()
+
+
+def test_a_half_built_machine_is_cleared_and_the_others_stay(machine: Machine) -> None:
+    own()
+    half, whole = machine.container("db-a1", whole=False), machine.container("db-b1")
+    machine.clear()
+    assert not half.exists()
+    assert whole.exists()
+    assert machine.said == [
+        "cleared container sias-lab-db-a1: it is half-built",
+        "forgot machine db-a1: its container is gone",
+    ]
+
+
+def test_a_machine_that_vagrant_does_not_know_is_cleared(machine: Machine) -> None:
+    own()
+    path = machine.container("db-a1", known=False)
+    machine.clear()
+    assert not path.exists()
+
+
+def test_an_unreadable_record_counts_as_none(machine: Machine) -> None:
+    machines.OWNER.write_text("{half")
+    assert machines.owner() is None
+
+
+def test_a_half_built_box_is_cleared_before_another_is_built(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machines, "CACHE", tmp_path)
+    half = tmp_path / "boxes" / ".box.abc"
+    half.mkdir(parents=True)
+    whole = machines.box(machine.inventory, "12")
+    whole.write_bytes(b"box")
+    assert machines.build_box(machine.inventory, "12", machine.said.append) == whole
+    assert not half.exists()
+    assert "half-built" in machine.said[0]
+
+
+def test_the_lock_of_a_killed_run_is_free(machine: Machine) -> None:
+    holder = textwrap.dedent("""
+        import sys, time
+        from pathlib import Path
+        from siasops.lab import machines
+        machines.HOME = Path(sys.argv[1]); machines.LOCK = machines.HOME / "lock"
+        with machines.lock("holder", print):
+            print("held", flush=True)
+            time.sleep(60)
+    """)
+    command = [sys.executable, "-c", holder, str(machines.HOME)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "held\n"
+        with (
+            pytest.raises(UserError, match=rf"held by holder \(pid {run.pid}"),
+            machines.lock("second", print, deadline=0),
+        ):
+            pass
+        run.kill()
+    with machines.lock("third", print, deadline=5):
+        assert f"pid {os.getpid()}" in machines.LOCK.read_text()
+
+
+def test_the_release_is_the_one_asked_for_then_the_one_there_then_the_default(machine: Machine) -> None:
+    assert machines.release_for(machine.inventory, None) == "12"
+    own(debian="13")
+    assert machines.release_for(machine.inventory, None) == "13"
+    assert machines.release_for(machine.inventory, "12") == "12"
+    with pytest.raises(UserError, match="Debian “11” is unknown here; known: 12, 13"):
+        machines.release_for(machine.inventory, "11")
+
+
+def test_secrets_are_made_once_and_readable_by_their_owner_alone(machine: Machine) -> None:
+    machines.make_secrets(machine.inventory, machine.said.append)
+    first = machine.inventory.secrets()
+    machines.make_secrets(machine.inventory, machine.said.append)
+    assert machine.inventory.secrets() == first
+    assert len(set(first.values())) == len(first) > 10
+    assert machine.inventory.secrets_file.stat().st_mode & 0o077 == 0
+    assert not any(value in "".join(machine.said) for value in first.values())
+
+
+def test_the_recap_of_a_run_is_read() -> None:
+    match = deploy._RECAP.match(
+        "db-a1                      : ok=18   changed=2    unreachable=0    failed=0    skipped=1"
+    )
+    assert match is not None
+    assert (match["host"], match["changed"]) == ("db-a1", "2")

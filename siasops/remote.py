@@ -26,6 +26,8 @@ from siasops.inventory import Inventory
 
 CONNECT_TIMEOUT = 5.0
 """Seconds that a host may take to accept an SSH connection."""
+SESSION_TIMEOUT = 2.0
+"""Seconds that a connection which was kept may take to take a command, before it is made anew."""
 UNREACHABLE = 255
 """Exit status of a Result whose command never ran to its end, as ssh(1) has it."""
 TIMED_OUT = 124
@@ -152,6 +154,11 @@ class Fleet:
                 self._forget(name)
                 results[name] = Result(name, UNREACHABLE, "", f"no answer within {timeout:g} s")
         return {name: results[name] for name in commands}
+
+    def forget(self, hosts: Iterable[str]) -> None:
+        """Drop the connections of hosts that have lost their power, so that nobody waits for them."""
+        for name in hosts:
+            self._forget(name)
 
     def close(self) -> None:
         """Close every connection; never raises."""
@@ -304,7 +311,7 @@ class _Connection:
         raw = make_unix_command_for_host(self._state, self._host, StringCommand(limited), _sudo=sudo).get_raw_value()
         try:
             transport = self._client.get_transport()
-            channel = transport.open_session(timeout=min(timeout, CONNECT_TIMEOUT))
+            channel = transport.open_session(timeout=min(timeout, SESSION_TIMEOUT))
         except Exception as error:  # paramiko has no common base for its failures
             raise _NotStartedError(f"ssh session: {error or type(error).__name__}") from error
         try:

@@ -1,0 +1,173 @@
+"""`sias cluster status|check` and `sias switchover`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from siasops import remote
+from siasops.cluster import check as checks
+from siasops.cluster import switchover as switch
+from siasops.cluster.view import APPLICATION_UNITS, Brick, Front, Member, View, Voter, look
+from siasops.console import Progress, emit_json, json_option, out
+from siasops.errors import HELD, VERDICT_FAILED
+from siasops.inventory import Inventory
+
+
+@click.group()
+def cluster() -> None:
+    """Show and judge the cluster: who leads, which room serves what, whether it could lose a room now."""
+
+
+@cluster.command()
+@json_option
+@click.pass_obj
+def status(inventory: Inventory, as_json: bool) -> None:
+    """Show every host by room: database, quorum, application, documents, addresses.
+
+    Takes about a second. Exit code 0 whenever it could look; use `sias cluster check` for a verdict.
+    """
+    with remote.connect(inventory) as fleet:
+        view = look(inventory, fleet)
+    if as_json:
+        emit_json(view.as_json())
+        return
+    out.print(table(inventory, view))
+
+
+@cluster.command()
+@json_option
+@click.pass_obj
+def check(inventory: Inventory, as_json: bool) -> None:
+    """Go or no-go: could the platform lose a host or a room now without losing a write?
+
+    Each line says what was looked at, what was found and, when it does not hold, what to do. Exit code 0 when every
+    line holds, 1 when one does not.
+    """
+    with remote.connect(inventory) as fleet:
+        lines = checks.check(look(inventory, fleet))
+    held = checks.healthy(lines)
+    if as_json:
+        emit_json({"environment": inventory.environment, "held": held, "lines": [vars(line) for line in lines]})
+    else:
+        print_lines(lines)
+        failed = sum(not line.ok for line in lines)
+        out.print(
+            f"[bold green]go[/bold green]: all {len(lines)} checks hold"
+            if held
+            else f"[bold red]no-go[/bold red]: {failed} of {len(lines)} checks do not hold"
+        )
+    sys.exit(HELD if held else VERDICT_FAILED)
+
+
+@click.command()
+@click.option("--to-room", "room", required=True, metavar="ROOM", help="Room letter that shall hold the primary.")
+@click.option("--dry-run/--yes", "dry", default=True, show_default="--dry-run", help="Only look, or act.")
+@json_option
+@click.pass_obj
+def switchover(inventory: Inventory, room: str, dry: bool, as_json: bool) -> None:
+    """Move the primary to a room, without an error for users.
+
+    Four assertions come first: the cluster is healthy, the target is a synchronous standby of that room, it has
+    replayed nearly everything, and nobody else is changing the cluster. Then PgBouncer holds new transactions back
+    (PAUSE), Patroni switches over, PgBouncer lets them through (RESUME): users wait a few seconds and see no error.
+
+    Exit codes: 0 the primary stands in the room, 1 an assertion does not hold, 3 it could not be done.
+    """
+    outcome = switch.run(inventory, room, dry=dry, progress=Progress())
+    if as_json:
+        emit_json(outcome.as_json())
+    else:
+        print_lines(outcome.assertions)
+        for moment in outcome.timeline:
+            out.print(f"  {moment.at:6.2f} s  {moment.what}")
+        out.print(outcome.sentence)
+    sys.exit(HELD if outcome.held else VERDICT_FAILED)
+
+
+def print_lines(lines: list[checks.Line]) -> None:
+    """Print checks in prose; the ones that do not hold with what to do."""
+    for line in lines:
+        mark = "[green]go   [/green]" if line.ok else "[bold red]no-go[/bold red]"
+        out.print(Text.from_markup(f"{mark} ").append(f"{line.what}: {line.found}"))
+        if line.action:
+            out.print(Text(f"      -> {line.action}", style="yellow"))
+
+
+def table(inventory: Inventory, view: View) -> Table:
+    """Every host by room, one line each."""
+    shown = Table(title=f"SIAS {view.environment}", title_justify="left", header_style="bold", pad_edge=False)
+    for name in ("Host", "Address", "Database", "Quorum", "Application", "Documents"):
+        shown.add_column(name)
+    members, voters = {m.host: m for m in view.members}, {v.host: v for v in view.voters}
+    fronts, bricks = {f.host: f for f in view.fronts}, {b.host: b for b in view.bricks}
+    for letter in sorted({h.room for h in inventory.hosts.values()}, key=lambda r: (r not in inventory.rooms, r)):
+        served = next((r for r in view.rooms if r.room == letter), None)
+        if served:
+            held = ", ".join(served.holders) or "nobody"
+            ready = "[green]serves[/green]" if served.ready else "[bold red]does not answer[/bold red]"
+            title = f"[bold]{inventory.rooms[letter].name}[/bold]  {served.address} on {held}: {ready}"
+        else:
+            title = "[bold]Witness site[/bold]"
+        shown.add_section()
+        shown.add_row(title)
+        for host in (h for h in inventory.hosts.values() if h.room == letter):
+            silent = host.name in view.silent
+            shown.add_row(
+                f"  {host.name}" + (" [bold red](silent)[/bold red]" if silent else ""),
+                host.address,
+                _database(members.get(host.name), view),
+                _quorum(voters.get(host.name)),
+                _application(fronts.get(host.name)),
+                _documents(bricks.get(host.name)),
+            )
+    return shown
+
+
+def _database(member: Member | None, view: View) -> str:
+    if member is None:
+        return ""
+    if not member.answers:
+        return "[bold red]does not answer[/bold red]"
+    if member.leads:
+        return f"[bold green]primary[/bold green] timeline {member.timeline}"
+    leader = view.leader
+    stream = next((s for s in leader.standbys if s.host == member.host), None) if leader else None
+    kind = {"sync": "synchronous standby", "quorum": "quorum standby"}.get(
+        stream.sync_state if stream else "", "replica"
+    )
+    lag = "" if not member.lag_bytes else f", {member.lag_bytes / 1024:.0f} KiB behind"
+    good = stream is not None and stream.state == "streaming"
+    return f"{kind} {member.state}{lag}" if good else f"[red]{kind} {member.state}{lag}[/red]"
+
+
+def _quorum(voter: Voter | None) -> str:
+    if voter is None:
+        return ""
+    if not voter.healthy:
+        return "[bold red]not healthy[/bold red]"
+    return "[bold]leader[/bold]" if voter.leads else "voter"
+
+
+def _application(front: Front | None) -> str:
+    if front is None:
+        return ""
+    down = [unit for unit in APPLICATION_UNITS if front.units.get(unit) != "active"]
+    if not front.ready:
+        return "[bold red]not ready[/bold red]" + (f" (down: {', '.join(down)})" if down else "")
+    if front.answered_by != front.host:
+        return f"[yellow]{front.answered_by} answers for it[/yellow]"
+    return f"[yellow]ready, down: {', '.join(down)}[/yellow]" if down else "[green]ready[/green]"
+
+
+def _documents(brick: Brick | None) -> str:
+    if brick is None:
+        return ""
+    if not brick.connected:
+        return "[bold red]not connected[/bold red]"
+    if brick.pending is None:
+        return "[yellow]not counted[/yellow]"
+    return f"[yellow]{brick.pending} to heal[/yellow]" if brick.pending else "[green]complete[/green]"

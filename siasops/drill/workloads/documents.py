@@ -1,0 +1,162 @@
+"""Documents: upload through one room's address, read back through both, compare the SHA-256.
+
+    python -m siasops.drill.workloads.documents < description.json
+
+An upload carries an idempotency key. As long as its fate is unknown the same upload is sent again, as a user would,
+until the application says yes or no.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from typing import Any
+
+import httpx
+
+from siasops.drill.history import Outcome
+from siasops.drill.workloads.base import Log, main, pause
+from siasops.drill.workloads.outcomes import of_http_write
+from siasops.drill.workloads.site import DOCUMENT, Site, SiteError, sentence, signed_out
+
+SIZES = (2_000, 40_000, 200_000)
+"""Bytes of the documents, in turn: a note, a page, a scan."""
+RESEND = 1.0
+"""Seconds between two tries of an upload whose fate is unknown."""
+
+
+class Uploader:
+    """Stores documents with one person's file, through the rooms in turn."""
+
+    def __init__(self, description: dict[str, Any], log: Log, sites: dict[str, Site]) -> None:
+        self.run: str = description["run"]
+        self.log = log
+        self.sites = sites
+        self.person = ""
+        self.stored: dict[int, tuple[str, str]] = {}
+
+    async def upload(self, number: int, room: str, stop: asyncio.Event) -> None:
+        """Store one document; log intent and outcome; read it back when it was acknowledged."""
+        # A header that looks like the PDF it claims to be, then bytes that compress to nothing.
+        body = b"%PDF-1.4\n% " + os.urandom(SIZES[number % len(SIZES)])
+        digest = hashlib.sha256(body).hexdigest()
+        await self.log.durable("intent", number=number, sha256=digest, room=room)
+        key = f"{self.run}-document-{number}"
+        sent = False
+        while True:
+            try:
+                outcome, path, why = await self._send(number, room, body, key)
+            except httpx.ConnectError as error:
+                # Nothing left this machine this time; an earlier try may have.
+                outcome, path, why = Outcome.UNKNOWN, None, sentence(error)
+            else:
+                sent = True
+            if outcome is not Outcome.UNKNOWN or stop.is_set():
+                break
+            await pause(stop, RESEND)
+        if not sent:
+            outcome = Outcome.FAILED
+        self.log.note("outcome", number=number, outcome=outcome, path=path, why=why)
+        if outcome is Outcome.OK and path:
+            self.stored[number] = digest, path
+            await asyncio.gather(*(self.read(number, room, final=False) for room in self.sites))
+
+    async def _send(self, number: int, room: str, body: bytes, key: str) -> tuple[Outcome, str | None, str]:
+        site = self.sites[room]
+        name = f"{key}.pdf"
+        try:
+            answer = await site.post(
+                f"{self.person}documents/", {"idempotency_key": key}, {"fichier": (name, body, "application/pdf")}
+            )
+        except httpx.ConnectError:
+            raise
+        except httpx.HTTPError as error:
+            return Outcome.UNKNOWN, None, sentence(error)
+        if signed_out(answer):
+            await self._again(site)
+            return Outcome.UNKNOWN, None, "signed out"
+        outcome = of_http_write(answer.status_code, sent=True)
+        if outcome is not Outcome.OK:
+            return outcome, None, f"{answer.status_code}"
+        path = await self._path(site, answer, name)
+        # Acknowledged, but where? Ask again: the key makes it the same upload.
+        return (Outcome.OK, path, "") if path else (Outcome.UNKNOWN, None, "acknowledged, its page did not answer")
+
+    async def _path(self, site: Site, answer: httpx.Response, name: str) -> str | None:
+        """Find where the document can be read: in the answer, else on the person's page beside its name."""
+        location = answer.headers.get("Location", "")
+        if found := DOCUMENT.search(location):
+            return found.group()
+        try:
+            page = (await site.http.get(self.person)).text
+        except httpx.HTTPError:
+            return None
+        before, mark, after = page.partition(name)
+        if not mark:
+            return None
+        near = [*DOCUMENT.findall(before)[-1:], *DOCUMENT.findall(after)[:1]]
+        # The link stands around or just before the name.
+        return near[0] if near else None
+
+    async def _again(self, site: Site) -> None:
+        try:
+            await site.sign_in()
+        except (SiteError, httpx.HTTPError) as error:
+            self.log.note("sign-in", room=site.room, why=sentence(error))
+
+    async def read(self, number: int, room: str, *, final: bool) -> str | None:
+        """Read a document back through a room; log what came."""
+        _, path = self.stored[number]
+        digest, why = None, ""
+        try:
+            answer = await self.sites[room].http.get(path)
+            if answer.status_code == 200:  # noqa: PLR2004 - HTTP
+                digest = hashlib.sha256(answer.content).hexdigest()
+            else:
+                why = f"{answer.status_code}"
+                if signed_out(answer):
+                    await self._again(self.sites[room])
+        except httpx.HTTPError as error:
+            why = sentence(error)
+        self.log.note("read", number=number, room=room, sha256=digest, final=final, why=why)
+        return digest
+
+    async def read_everything(self, deadline: float) -> None:
+        """Read every acknowledged document through every room, trying again until the deadline."""
+        end = time.monotonic() + deadline
+        for number in self.stored:
+            await asyncio.gather(*(self._until_read(number, room, end) for room in self.sites))
+
+    async def _until_read(self, number: int, room: str, end: float) -> None:
+        while await self.read(number, room, final=True) is None and time.monotonic() < end:
+            await asyncio.sleep(0.5)
+
+
+async def work(description: dict[str, Any], log: Log, stop: asyncio.Event) -> None:
+    """Upload at a steady pace until told to stop, then read everything back."""
+    sites = {room: Site(description, room) for room in description["rooms"]}
+    uploader = Uploader(description, log, sites)
+    for site in sites.values():
+        await site.sign_in()
+    uploader.person = (await next(iter(sites.values())).people())[0]
+    under_way: set[asyncio.Task[None]] = set()
+    number = 0
+    rooms = sorted(sites)
+    while not stop.is_set():
+        begin = time.monotonic()
+        number += 1
+        task = asyncio.create_task(uploader.upload(number, rooms[number % len(rooms)], stop))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+        await pause(stop, description["period"] - (time.monotonic() - begin))
+    if under_way:
+        await asyncio.gather(*under_way)
+    await uploader.read_everything(description["final_deadline"])
+    for site in sites.values():
+        await site.close()
+
+
+if __name__ == "__main__":
+    main("documents", work)

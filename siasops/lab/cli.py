@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
 from rich.table import Table
 
+from siasops import remote
+from siasops.cluster import check as checks
+from siasops.cluster.cli import table
+from siasops.cluster.view import look
 from siasops.console import Progress, clock, emit_json, err, json_option, out
-from siasops.errors import USAGE, UserError
+from siasops.data import population
+from siasops.errors import USAGE, VERDICT_FAILED, UserError
 from siasops.inventory import Inventory
 from siasops.lab import deploy, machines, network
 from siasops.lab.provider import provider
 
+HEALTHY_DEADLINE_S = 120.0
 POPULATION = 50_000
 """Persons loaded into a new lab; `sias data load` loads the whole Moselle."""
 
@@ -68,37 +75,50 @@ def up(inventory: Inventory, debian: str | None, machines_only: bool, persons: i
             recaps = deploy.playbook(inventory, "site", say=progress.say)
             progress.say("changed: " + ", ".join(f"{r.host} {r.changed}" for r in recaps if r.host != "localhost"))
         with progress.step("Load the population"):
-            from siasops.data import population  # noqa: PLC0415 - needs the deployed platform only here
-
             population.ensure(inventory, persons=persons, seed=seed, say=progress.say)
         with progress.step("Verify"):
-            from siasops.cluster import view  # noqa: PLC0415
-
-            view.wait_until_healthy(inventory, deadline=120.0, say=progress.say)
+            _wait_until_healthy(inventory, progress)
     where_to_go(inventory)
     err.print(f"[bold green]The lab is up[/bold green] after {clock(progress.elapsed)}.")
 
 
+def _wait_until_healthy(inventory: Inventory, progress: Progress) -> None:
+    """Wait for every check of `sias cluster check`; a lab that has just started needs seconds for it."""
+    end = time.monotonic() + HEALTHY_DEADLINE_S
+    with remote.connect(inventory) as fleet:
+        while True:
+            lines = checks.check(look(inventory, fleet))
+            if checks.healthy(lines):
+                progress.say(f"all {len(lines)} checks hold")
+                return
+            if time.monotonic() > end:
+                told = "\n".join(f"{x.what}: {x.found} -> {x.action}" for x in lines if not x.ok)
+                raise UserError(
+                    f"The platform is deployed but not healthy after {HEALTHY_DEADLINE_S:.0f} s:\n{told}",
+                    VERDICT_FAILED,
+                )
+            time.sleep(1)
+
+
 def where_to_go(inventory: Inventory) -> None:
     """Print addresses, accounts, who leads, and which room serves what."""
-    from siasops.cluster import view  # noqa: PLC0415
-
-    view.show(inventory)
+    with remote.connect(inventory) as fleet:
+        out.print(table(inventory, look(inventory, fleet)))
     authority = (
         (inventory.pki / "ca.crt").relative_to(Path.cwd())
         if inventory.pki.is_relative_to(Path.cwd())
         else (inventory.pki / "ca.crt")
     )
-    table = Table(box=None, show_header=False, padding=(0, 2))
+    addresses = Table(box=None, show_header=False, padding=(0, 2))
     for room in inventory.rooms.values():
-        table.add_row(f"{room.name}", f"https://{room.address}/")
+        addresses.add_row(f"{room.name}", f"https://{room.address}/")
     watcher = inventory.group("monitoring")[0]
-    table.add_row("Prometheus", f"https://{watcher.address}:{inventory.ports['prometheus']}/")
-    table.add_row("Alertmanager", f"https://{watcher.address}:{inventory.ports['alertmanager']}/")
-    table.add_row("Authority to trust", str(authority))
-    table.add_row("Accounts", "sias lab accounts")
-    table.add_row("Next", "sias drill run room-loss     (power off the primary's room, under load)")
-    out.print(table)
+    addresses.add_row("Prometheus", f"https://{watcher.address}:{inventory.ports['prometheus']}/")
+    addresses.add_row("Alertmanager", f"https://{watcher.address}:{inventory.ports['alertmanager']}/")
+    addresses.add_row("Authority to trust", str(authority))
+    addresses.add_row("Accounts", "sias lab accounts")
+    addresses.add_row("Next", "sias drill run room-loss     (power off the primary's room, under load)")
+    out.print(addresses)
 
 
 @lab.command()
@@ -107,14 +127,14 @@ def where_to_go(inventory: Inventory) -> None:
 def accounts(inventory: Inventory, show: bool) -> None:
     """Who may sign in to the lab; passwords only with --show."""
     secrets = _lab(inventory).secrets()
-    table = Table("account", "where", "what for", "password" if show else "password (--show)")
+    shown = Table("account", "where", "what for", "password" if show else "password (--show)")
     for account, where, why, key in (
         ("demo", "the application", "a social worker, to look around", "app_demo_password"),
         ("sonde", "the application", "the drills' probe", "app_probe_password"),
         ("operateur", "Prometheus, Alertmanager", "operators", "prometheus_password"),
     ):
-        table.add_row(account, where, why, secrets[key] if show else "…")
-    out.print(table)
+        shown.add_row(account, where, why, secrets[key] if show else "…")
+    out.print(shown)
 
 
 @lab.command("secrets")
@@ -135,11 +155,11 @@ def status(inventory: Inventory, as_json: bool) -> None:
         emit_json({"owner": present.__dict__ if present else None, "power": power})
         return
     out.print(f"Debian {present.debian}, built by {present.checkout}" if present else "No lab is on this machine.")
-    table = Table("host", "room", "address", "memory", "power")
+    shown = Table("host", "room", "address", "memory", "power")
     for host in inventory.hosts.values():
         state = {True: "[green]on[/green]", False: "[red]off[/red]"}.get(power.get(host.name, None), "absent")  # type: ignore[arg-type]
-        table.add_row(host.name, host.room, host.address, f"{host.memory_mb} MiB", state)
-    out.print(table)
+        shown.add_row(host.name, host.room, host.address, f"{host.memory_mb} MiB", state)
+    out.print(shown)
 
 
 @lab.command()

@@ -1,0 +1,1 @@
+"""Data of an environment: the synthetic population of the Moselle."""

@@ -143,14 +143,14 @@ def _addresses(inventory: Inventory) -> list[str]:
 
 def _synchronous(inventory: Inventory) -> list[str]:
     """The rule behind “no commit is acknowledged before it is durable in both rooms”: k > neighbours in a room."""
-    k = inventory.facts.get("patroni_synchronous_count", inventory.synchronous_count)
+    k = inventory.facts.get("patroni_synchronous_node_count", inventory.synchronous_count)
     found = []
     for letter in inventory.rooms:
         hosts = _names(inventory, "databases", letter)
         if hosts and int(k) <= len(hosts) - 1:
             found.append(
                 f"With k = {k} synchronous standbys, a commit on {hosts[0]} could be confirmed inside room {letter} "
-                f"alone ({', '.join(hosts[1:])}); leave patroni_synchronous_count out, or set it to at least {len(hosts)}."
+                f"alone ({', '.join(hosts[1:])}); leave patroni_synchronous_node_count out, or set it to at least {len(hosts)}."
             )
     total = len(inventory.group("databases"))
     if total and int(k) > total - 1:

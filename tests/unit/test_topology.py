@@ -50,11 +50,11 @@ UNSAFE: list[tuple[str, Callable[[Inventory], Inventory], str, str]] = [
     ("lab", lambda i: with_host(i, "db-b1", address="10.0.0.1"), "db-b1 has the address 10.0.0.1", "correct"),
     (
         "lab-full",
-        lambda i: with_fact(i, patroni_synchronous_count=1),
+        lambda i: with_fact(i, patroni_synchronous_node_count=1),
         "db-a1 could be confirmed inside room a",
         "at least 2",
     ),
-    ("lab", lambda i: with_fact(i, patroni_synchronous_count=2), "more than the 1", "no commit would ever end"),
+    ("lab", lambda i: with_fact(i, patroni_synchronous_node_count=2), "more than the 1", "no commit would ever end"),
     ("lab", lambda i: with_host(i, "db-a1", memory_mb=256), "db-a1 has 256 MiB", "raise memory_mb"),
     ("lab", lambda i: with_host(i, "db-a1", memory_mb=10**9), "this machine has", "Lower memory_mb"),
     ("lab", lambda i: without_group(i, "app-b1", "applications"), "Room b has no application host", "applications"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import click
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -35,14 +37,15 @@ def status(inventory: Inventory, as_json: bool) -> None:
     if as_json:
         emit_json(view.as_json())
         return
-    out.print(table(inventory, view))
+    for part in picture(inventory, view):
+        out.print(part)
 
 
 @cluster.command()
 @json_option
 @click.pass_obj
 def check(inventory: Inventory, as_json: bool) -> None:
-    """Go or no-go: could the platform lose a host or a room now without losing a write?
+    """Say go or no-go: whether the platform could lose a host or a room now without losing a write.
 
     Each line says what was looked at, what was found and, when it does not hold, what to do. Exit code 0 when every
     line holds, 1 when one does not.
@@ -97,34 +100,35 @@ def print_lines(lines: list[checks.Line]) -> None:
             out.print(Text(f"      -> {line.action}", style="yellow"))
 
 
-def table(inventory: Inventory, view: View) -> Table:
-    """Every host by room, one line each."""
-    shown = Table(title=f"SIAS {view.environment}", title_justify="left", header_style="bold", pad_edge=False)
-    for name in ("Host", "Address", "Database", "Quorum", "Application", "Documents"):
-        shown.add_column(name)
+def picture(inventory: Inventory, view: View) -> Iterator[RenderableType]:
+    """Draw every host by room, one line each; fits a terminal of 80 columns."""
     members, voters = {m.host: m for m in view.members}, {v.host: v for v in view.voters}
     fronts, bricks = {f.host: f for f in view.fronts}, {b.host: b for b in view.bricks}
     for letter in sorted({h.room for h in inventory.hosts.values()}, key=lambda r: (r not in inventory.rooms, r)):
-        served = next((r for r in view.rooms if r.room == letter), None)
-        if served:
-            held = ", ".join(served.holders) or "nobody"
-            ready = "[green]serves[/green]" if served.ready else "[bold red]does not answer[/bold red]"
-            title = f"[bold]{inventory.rooms[letter].name}[/bold]  {served.address} on {held}: {ready}"
-        else:
-            title = "[bold]Witness site[/bold]"
-        shown.add_section()
-        shown.add_row(title)
+        yield Text.from_markup(_room_title(inventory, view, letter))
+        shown = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+        for name, width in (("  Host", 12), ("Address", 15), ("Serves", 36), ("Quorum", 7), ("Documents", 9)):
+            shown.add_column(name, min_width=width)
         for host in (h for h in inventory.hosts.values() if h.room == letter):
-            silent = host.name in view.silent
             shown.add_row(
-                f"  {host.name}" + (" [bold red](silent)[/bold red]" if silent else ""),
+                f"  {host.name}",
                 host.address,
-                _database(members.get(host.name), view),
+                "[bold red]silent[/bold red] "
+                if host.name in view.silent
+                else _database(members.get(host.name), view) or _application(fronts.get(host.name)),
                 _quorum(voters.get(host.name)),
-                _application(fronts.get(host.name)),
                 _documents(bricks.get(host.name)),
             )
-    return shown
+        yield shown
+
+
+def _room_title(inventory: Inventory, view: View, letter: str) -> str:
+    served = next((r for r in view.rooms if r.room == letter), None)
+    if served is None:
+        return "\n[bold]Witness site[/bold]"
+    held = ", ".join(served.holders) or "nobody"
+    ready = "[green]serves[/green]" if served.ready else "[bold red]does not answer[/bold red]"
+    return f"\n[bold]{inventory.rooms[letter].name}[/bold]  https://{served.address}/ on {held}: {ready}"
 
 
 def _database(member: Member | None, view: View) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from siasops import remote
 from siasops.cluster.check import Line, check
 from siasops.cluster.client import Asker
-from siasops.cluster.view import Member, View, look
+from siasops.cluster.view import Member, View, haproxy_up, look
 from siasops.console import Progress
 from siasops.errors import USAGE, UserError
 from siasops.inventory import Inventory
@@ -27,9 +27,20 @@ PAUSE_LIMIT = 10.0
 """Seconds for the running transactions to end; then RESUME, and nothing has happened."""
 SWITCH_LIMIT = 30.0
 """Seconds for Patroni to have the new primary take writes."""
+CHECKPOINT = ["runuser", "-u", "postgres", "--", "psql", "-X", "-q", "-d", "postgres", "-c", "CHECKPOINT"]
+FOLLOWING = ("Exactly one database host leads", "Every other database host follows", "Commits wait for the other room")
+"""Checks that end a switchover."""
 PGBOUNCER_CONSOLE = (
     "psql -X -q -v ON_ERROR_STOP=1 -h /run/pgbouncer -p {port} -U pgbouncer -d pgbouncer -c '{command};'"
 )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where the switchover takes place."""
+
+    inventory: Inventory
+    fleet: Fleet
 
 
 @dataclass(frozen=True)
@@ -114,7 +125,7 @@ def run(inventory: Inventory, room: str, *, dry: bool, progress: Progress) -> Sw
     """
     if room not in inventory.rooms:
         raise UserError(f"There is no room “{room}”; rooms are {', '.join(inventory.rooms)}.", USAGE)
-    with remote.connect(inventory) as fleet, Asker(inventory, timeout=SWITCH_LIMIT + 5) as asker:
+    with remote.connect(inventory) as fleet:
         view = _look(inventory, fleet)
         leader = view.leader
         if leader is not None and leader.room == room:
@@ -138,7 +149,7 @@ def run(inventory: Inventory, room: str, *, dry: bool, progress: Progress) -> Sw
                 f"Would make {target.host} primary instead of {leader.host}. Nothing was done; `--yes` does it."
             )
             return result
-        _act(inventory, fleet, asker, leader, target, result, progress)
+        _act(Stage(inventory, fleet), leader, target, result, progress)
         return result
 
 
@@ -158,15 +169,9 @@ def _look(inventory: Inventory, fleet: Fleet) -> View:
     return view
 
 
-def _act(
-    inventory: Inventory,
-    fleet: Fleet,
-    asker: Asker,
-    leader: Member,
-    target: Member,
-    result: Switch,
-    progress: Progress,
-) -> None:
+def _act(stage: Stage, leader: Member, target: Member, result: Switch, progress: Progress) -> None:
+    """Hold clients back, switch, let them through, verify."""
+    inventory, fleet = stage.inventory, stage.fleet
     begin = time.monotonic()
 
     def mark(what: str) -> None:
@@ -176,15 +181,18 @@ def _act(
     hosts = [h.name for h in inventory.group("applications")]
     with progress.step(f"Switch over from {leader.host} to {target.host}"):
         # Less to write at the shutdown of the old primary, while clients wait.
-        fleet.run(leader.host, [*_psql(), "-c", "CHECKPOINT"], timeout=60.0, check=True)
+        fleet.run(leader.host, CHECKPOINT, timeout=60.0, check=True)
         mark(f"checkpoint on {leader.host}")
-        with held_back(inventory, fleet, hosts, mark):
-            port = inventory.ports["patroni"]
-            address = inventory.hosts[leader.host].address
-            done = asker.post_authenticated(
-                address, port, "/switchover", {"leader": leader.host, "candidate": target.host}
+        with Asker(inventory) as asker, held_back(inventory, fleet, hosts, mark):
+            # On the member itself: its own configuration holds the password of Patroni's REST interface.
+            command = ["patronictl", "switchover", inventory.cluster, "--force"]
+            fleet.run(
+                target.host,
+                [*command, "--leader", leader.host, "--candidate", target.host],
+                timeout=SWITCH_LIMIT,
+                check=True,
             )
-            mark(f"Patroni: {done}")
+            mark("Patroni has switched over")
             remote.wait_until(
                 lambda: _leads(asker, inventory, target.host),
                 f"{target.host} takes writes",
@@ -201,9 +209,7 @@ def _act(
             mark("every HAProxy sees it")
     with progress.step("Wait until every standby follows"):
         remote.wait_until(
-            lambda: all(
-                line.ok for line in check(look(inventory, fleet)) if line.what.startswith(("Every", "Commits"))
-            ),
+            lambda: all(line.ok for line in check(look(inventory, fleet)) if line.what in FOLLOWING),
             "every database host follows the new primary",
             deadline=120.0,
             every=1.0,
@@ -249,18 +255,12 @@ def _console(port: int, command: str) -> str:
     return "runuser -u $(systemctl show -P User pgbouncer) -- " + PGBOUNCER_CONSOLE.format(port=port, command=command)
 
 
-def _psql() -> list[str]:
-    return ["runuser", "-u", "postgres", "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "postgres"]
-
-
 def _leads(asker: Asker, inventory: Inventory, host: str) -> bool:
     answer = asker.get(inventory.hosts[host].address, inventory.ports["patroni"], "/primary")
     return answer is not None and answer.status_code == 200  # noqa: PLR2004 - HTTP
 
 
 def _routed(inventory: Inventory, asker: Asker, host: str) -> bool:
-    from siasops.cluster.view import haproxy_up  # noqa: PLC0415
-
     for front in inventory.group("applications"):
         answer = asker.get(front.address, inventory.ports["haproxy_metrics"], "/metrics")
         if answer is None or haproxy_up(answer.text, "pg_primary") != (host,):

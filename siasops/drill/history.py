@@ -267,8 +267,12 @@ def read_http(lines: Iterable[dict[str, Any]]) -> list[HttpOp]:
     ]
 
 
-def load(folder: Path) -> History:
-    """Read the logs of a run."""
-    ledger, reads = read_ledger(records(folder / "ledger.jsonl"))
+def load(folder: Path, names: Mapping[str, str] | None = None) -> History:
+    """Read the logs of a run; `names` turns the addresses of nodes into host names."""
+    named = names or {}
+    ledger, reads = read_ledger(
+        {**line, "node": named.get(line["node"], line["node"])} if line.get("node") else line
+        for line in records(folder / "ledger.jsonl")
+    )
     documents, document_reads = read_documents(records(folder / "documents.jsonl"))
     return History(ledger, reads, documents, document_reads, read_http(records(folder / "http.jsonl")))

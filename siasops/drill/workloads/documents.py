@@ -47,7 +47,7 @@ class Uploader:
         sent = False
         while True:
             try:
-                outcome, path, why = await self._send(number, room, body, key)
+                outcome, path, why = await self._send(room, body, key)
             except httpx.ConnectError as error:
                 # Nothing left this machine this time; an earlier try may have.
                 outcome, path, why = Outcome.UNKNOWN, None, sentence(error)
@@ -63,7 +63,7 @@ class Uploader:
             self.stored[number] = digest, path
             await asyncio.gather(*(self.read(number, room, final=False) for room in self.sites))
 
-    async def _send(self, number: int, room: str, body: bytes, key: str) -> tuple[Outcome, str | None, str]:
+    async def _send(self, room: str, body: bytes, key: str) -> tuple[Outcome, str | None, str]:
         site = self.sites[room]
         name = f"{key}.pdf"
         try:

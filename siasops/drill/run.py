@@ -1,0 +1,411 @@
+"""The protocol of a drill.
+
+preflight, baseline, inject, hold, heal, converge, final read on every node, check, report. Whatever happens after the
+fault has started, it is healed; a fresh process heals with `sias drill heal` when this one dies.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from siasops import remote
+from siasops.cluster.check import Line, check, healthy
+from siasops.cluster.view import View, look
+from siasops.console import Progress
+from siasops.drill import active, registry, report
+from siasops.drill.active import Active
+from siasops.drill.faults import Fault, Plan, Stage
+from siasops.drill.history import History, LedgerRow, load
+from siasops.drill.observer import Observer
+from siasops.drill.verdict import Moments, Result, judge
+from siasops.drill.workers import HTTP_RATES, Workers
+from siasops.errors import UserError
+from siasops.inventory import Inventory
+
+BASELINE = 15.0
+"""Seconds of undisturbed load before the fault."""
+READY_LIMIT = 30.0
+CONVERGE_LIMIT = 180.0
+"""Seconds, after healing, for everything to be as before."""
+AFTERMATH = 5.0
+"""Seconds of load after convergence: the platform must also go on."""
+CATCH_UP_LIMIT = 30.0
+LOOK_AGAIN = 2.0
+"""Seconds after the fault from which the observer's looks count: Patroni takes a moment to know that it is wounded."""
+SAY_EVERY = 5.0
+PHASES = 8
+
+FINAL = (
+    "SELECT row_number, client, sequence, attempt, previous, hash FROM drill.ledger WHERE run = '{run}'"
+    " ORDER BY client, sequence, row_number"
+)
+
+
+class Journal:
+    """What the drill did, one JSON line each, on the disk before it goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+
+    def note(self, event: str, **fields: Any) -> float:
+        """Write a line; returns the monotonic clock."""
+        now = time.monotonic()
+        record = {"t": now, "at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
+        self._file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+        self._file.flush()
+        return now
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def run(inventory: Inventory, name: str, *, progress: Progress | None = None) -> Result:
+    """Run a drill from preflight to report.
+
+    Args:
+        inventory: an environment that allows drills.
+        name: as in the registry.
+        progress: told every phase, on standard error.
+
+    Returns:
+        The verdict and its figures; the report stands under var/drills/<run>/.
+
+    Raises:
+        UserError: the drill could not run (not allowed, cluster not healthy, workload died); everything is healed.
+    """
+    fault = registry.find(name)
+    _allowed(inventory, fault)
+    progress = progress or Progress(PHASES)
+    progress.total = PHASES
+    begin = time.monotonic()
+    with active.only_one(inventory), interruptible(), remote.connect(inventory) as fleet:
+        stage = Stage(inventory, fleet)
+        with progress.step(f"Preflight: {name}, {fault.title}"):
+            plan = _preflight(stage, fault)
+            progress.say(fault.describe(plan))
+        run_name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}"
+        folder = active.folder(inventory) / run_name
+        folder.mkdir()
+        journal = Journal(folder / "journal.jsonl")
+        journal.note("planned", name=name, environment=inventory.environment, plan=plan, story=fault.describe(plan))
+        act = Run(stage, fault, plan, folder=folder, journal=journal, progress=progress)
+        try:
+            result = act.execute()
+            result.seconds = time.monotonic() - begin
+            journal.note("verdict", **_summary(result))
+            report.write(folder, result, act.history(), act.observer.sights)
+        except BaseException as error:
+            journal.note("ended without a verdict", why=f"{type(error).__name__}: {error}")
+            if isinstance(error, KeyboardInterrupt):
+                progress.say("interrupted: the fault is healed; waiting until everything is as before")
+                converge(stage, progress)
+            raise
+        finally:
+            journal.close()
+    return result
+
+
+def heal(inventory: Inventory, progress: Progress) -> str:
+    """Heal what an interrupted drill left behind, and wait until the cluster is healthy.
+
+    Returns:
+        A sentence: what was healed.
+
+    Raises:
+        UserError: it does not converge, or a drill runs right now.
+    """
+    with active.only_one(inventory), remote.connect(inventory) as fleet:
+        left = active.read(inventory)
+        stage = Stage(inventory, fleet)
+        if left is not None:
+            if left.environment != inventory.environment:
+                raise UserError(
+                    f"The fault in force is in {left.environment}, not in {inventory.environment}: "
+                    f"`sias -i {left.environment} drill heal`."
+                )
+            fault = registry.find(left.name)
+            with progress.step(f"Heal: {fault.describe(left.plan)}"):
+                fault.heal(stage, left.plan)
+        with progress.step("Wait until everything is as before"):
+            converge(stage, progress)
+        active.clear(inventory)
+        return f"Healed: {left.name} of {left.run}." if left else "No fault was in force; the cluster is healthy."
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C for the block, so that both heal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C for the block: a second one must not stop the healing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _allowed(inventory: Inventory, fault: Fault) -> None:
+    if not inventory.drills_allowed:
+        raise UserError(
+            f"Drills are refused in {inventory.environment}: they break things on purpose. "
+            "Its inventory says sias_drills_allowed: false; use a lab."
+        )
+    if fault.needs_lab and not inventory.is_lab:
+        raise UserError(f"{fault.name} needs the power of the machines, which only a lab gives.")
+
+
+def _preflight(stage: Stage, fault: Fault) -> Plan:
+    left = active.read(stage.inventory)
+    if left is not None:
+        raise UserError(f"A fault is still in force ({left.name} of {left.run}): run `sias drill heal` first.")
+    view = look(stage.inventory, stage.fleet)
+    wrong = [line for line in check(view) if not line.ok]
+    if wrong:
+        raise UserError(
+            "The cluster is not healthy, so a drill would prove nothing: "
+            + "; ".join(f"{line.what}: {line.found}" for line in wrong)
+            + ". See `sias cluster check`."
+        )
+    return fault.plan(stage, view)
+
+
+class Run:
+    """One drill under way."""
+
+    def __init__(
+        self, stage: Stage, fault: Fault, plan: Plan, *, folder: Path, journal: Journal, progress: Progress
+    ) -> None:
+        self.stage = stage
+        self.fault = fault
+        self.plan = plan
+        self.folder = folder
+        self.journal = journal
+        self.progress = progress
+        self.story = fault.describe(plan)
+        self.workers = Workers(stage.inventory, folder.name, folder)
+        self.observer = Observer(stage.inventory)
+        self.at: dict[str, float] = {}
+
+    def execute(self) -> Result:
+        """Go through the phases.
+
+        Raises:
+            UserError: the drill could not be carried through; the fault is healed.
+        """
+        try:
+            self._baseline()
+            with self._in_force():
+                self._hold()
+            documents_back = self._converge()
+        finally:
+            with undisturbed():
+                self.observer.stop()
+                killed = self.workers.stop()
+        if killed:
+            raise UserError(
+                f"The workload {', '.join(killed)} did not end when asked; its log may lack its last lines."
+            )
+        with self.progress.step("Read every node back"):
+            finals = read_nodes(self.stage, self.folder.name, self.progress)
+        with self.progress.step("Check"):
+            return self._judge(finals, documents_back)
+
+    def history(self) -> History:
+        """Return what the workloads logged, nodes by name."""
+        names = {h.address: h.name for h in self.stage.inventory.hosts.values()}
+        return load(self.folder, names)
+
+    def _baseline(self) -> None:
+        with self.progress.step(f"Baseline: {BASELINE:.0f} s of load from outside both rooms"):
+            self.workers.start()
+            self.workers.wait_ready(READY_LIMIT)
+            self.at["baseline"] = self.journal.note("baseline")
+            self._load_for(BASELINE)
+
+    @contextmanager
+    def _in_force(self) -> Iterator[None]:
+        """Keep the fault in force for the block: known on disk before it starts, healed whatever happens."""
+        inventory = self.stage.inventory
+        active.record(inventory, Active(inventory.environment, self.fault.name, self.plan, self.folder.name))
+        try:
+            with self.progress.step(f"Inject: {self.story}"):
+                self.at["fault"] = self.journal.note("fault starts", plan=self.plan)
+                self.fault.start(self.stage, self.plan)
+                self.journal.note("fault started")
+            yield
+        finally:
+            with undisturbed(), self.progress.step("Heal"):
+                self.at["healed"] = self.journal.note("heal starts")
+                self.fault.heal(self.stage, self.plan)
+                self.journal.note("healed")
+                active.clear(inventory)
+
+    def _hold(self) -> None:
+        with self.progress.step(f"Hold for {self.fault.hold:.0f} s"):
+            self._load_for(self.fault.hold - (time.monotonic() - self.at["fault"]))
+
+    def _converge(self) -> float:
+        with self.progress.step("Converge: every copy back, every service in its room"):
+            documents_back = converge(self.stage, self.progress, lambda: self.progress.say(self.workers.look()))
+            self.at["converged"] = self.journal.note("converged")
+            self._load_for(AFTERMATH)
+            self.at["end"] = self.journal.note("load ends")
+        return documents_back
+
+    def _judge(self, finals: dict[str, list[LedgerRow]], documents_back: float) -> Result:
+        for sight in self.observer.sights:
+            self.journal.note("sight", **asdict(sight))
+        redundant = self.observer.redundant_since(self.at["fault"] + LOOK_AGAIN)
+        if redundant is not None and self.fault.takes_machines:
+            redundant = max(redundant, documents_back)
+        inventory = self.stage.inventory
+        return judge(
+            Result(
+                self.fault.name,
+                self.folder.name,
+                inventory.environment,
+                self.plan,
+                self.story,
+                Moments(**self.at, redundant=redundant),
+            ),
+            self.history(),
+            finals,
+            expected_nodes=[h.name for h in inventory.group("databases")],
+            rooms=list(inventory.rooms),
+            rates=HTTP_RATES,
+            objectives=inventory.objectives,
+            takes_machines=self.fault.takes_machines,
+        )
+
+    def _load_for(self, seconds: float) -> None:
+        """Let the load run; say every few seconds how it fares."""
+        end = time.monotonic() + seconds
+        spoken = time.monotonic()
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(0.5, left))
+            if time.monotonic() - spoken >= SAY_EVERY:
+                spoken = time.monotonic()
+                self.progress.say(self.workers.look())
+
+
+def converge(stage: Stage, progress: Progress, tell: Callable[[], None] = lambda: None) -> float:
+    """Wait until every check holds; returns when documents were seen complete.
+
+    Raises:
+        UserError: not within the limit; says what is still wrong.
+    """
+    end = time.monotonic() + CONVERGE_LIMIT
+    said = ""
+    documents: float | None = None
+    while True:
+        view = look(stage.inventory, stage.fleet)
+        lines = check(view)
+        documents = _documents_complete(view, documents)
+        if healthy(lines) and documents is not None:
+            return documents
+        wrong = [line for line in lines if not line.ok]
+        now = _sentence(wrong)
+        if now != said:
+            progress.say(now)
+            said = now
+        tell()
+        if time.monotonic() > end:
+            raise UserError(f"Not as before within {CONVERGE_LIMIT:.0f} s of healing: {now}. See `sias cluster check`.")
+        time.sleep(1.0)
+
+
+def _documents_complete(view: View, since: float | None) -> float | None:
+    complete = all(b.connected and b.pending == 0 for b in view.bricks)
+    return (since if since is not None else time.monotonic()) if complete else None
+
+
+def _sentence(wrong: list[Line]) -> str:
+    shown = "; ".join(f"{line.what}: {line.found}" for line in wrong[:3])
+    return f"not yet: {shown}" + (f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else "")  # noqa: PLR2004 - a line
+
+
+def _psql(sql: str, *, sequential: bool = False) -> list[str]:
+    # By the heap and not by an index: an index that lost its way would hide a duplicate.
+    options = "-c enable_indexscan=off -c enable_bitmapscan=off -c enable_indexonlyscan=off" if sequential else ""
+    return [
+        "runuser", "-u", "postgres", "--", "env", f"PGOPTIONS={options}",
+        "psql", "-X", "-A", "-t", "-q", "-F", ",", "-v", "ON_ERROR_STOP=1", "-d", "sias", "-c", sql,
+    ]  # fmt: skip
+
+
+def read_nodes(stage: Stage, run_name: str, progress: Progress | None = None) -> dict[str, list[LedgerRow]]:
+    """Read a run's ledger on every database host, once each has replayed what the primary has written.
+
+    A node that cannot be read is left out; the checker says so.
+
+    Raises:
+        UserError: there is no primary to compare with.
+    """
+    hosts = [h.name for h in stage.inventory.group("databases")]
+    recovering = stage.fleet.run_all(_psql("SELECT pg_is_in_recovery()"), hosts=hosts)
+    primaries = [name for name, r in recovering.items() if r.ok and r.stdout.strip() == "f"]
+    if len(primaries) != 1:
+        raise UserError(f"{len(primaries)} primaries answer after the run ({', '.join(primaries)}); there must be one.")
+    position = stage.fleet.run(primaries[0], _psql("SELECT pg_current_wal_lsn()"), check=True).stdout.strip()
+    for name in (h for h in hosts if h != primaries[0]):
+        question = _psql(f"SELECT pg_last_wal_replay_lsn() >= '{position}'")
+        remote.wait_until(
+            lambda name=name, question=question: stage.fleet.run(name, question).stdout.strip() == "t",  # type: ignore[misc]
+            f"{name} replays up to {position}",
+            deadline=CATCH_UP_LIMIT,
+        )
+    answers = stage.fleet.run_all(_psql(FINAL.format(run=run_name), sequential=True), hosts=hosts, timeout=60.0)
+    finals = {name: parse_rows(answer.stdout) for name, answer in answers.items() if answer.ok}
+    if progress:
+        progress.say(", ".join(f"{name}: {len(rows)} rows" for name, rows in finals.items()))
+    return finals
+
+
+def parse_rows(text: str) -> list[LedgerRow]:
+    """Read psql's unaligned output of the final query."""
+    return [
+        LedgerRow(int(row), int(client), int(sequence), int(attempt), previous, digest)
+        for row, client, sequence, attempt, previous, digest in csv.reader(io.StringIO(text))
+    ]
+
+
+def _summary(result: Result) -> dict[str, Any]:
+    return {
+        "verdict": result.verdict,
+        "promises": [asdict(p) for p in result.promises],
+        "findings": [asdict(f) for f in result.findings],
+        "figures": result.figures,
+    }

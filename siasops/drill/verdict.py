@@ -1,0 +1,198 @@
+"""From operations to a verdict: figures, the promises they are compared with, and whether each holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from siasops.drill import checker
+from siasops.drill.checker import Finding, Gap, Term
+from siasops.drill.history import History, LedgerRow, Outcome
+
+OFFERED = 0.99
+"""Share of the intended HTTP arrivals that must have begun in time; below, the run says nothing about HTTP."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """When the phases of a run began, seconds of the controller's monotonic clock."""
+
+    baseline: float
+    fault: float
+    healed: float
+    converged: float
+    end: float
+    redundant: float | None
+    """When redundancy was back for good; None when it was not seen to be."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """One line of the verdict: what was promised, what was found."""
+
+    what: str
+    found: str
+    objective: str
+    held: bool
+
+
+@dataclass
+class Result:
+    """Everything that a drill found."""
+
+    name: str
+    run: str
+    environment: str
+    plan: dict[str, Any]
+    story: str
+    moments: Moments
+    promises: list[Promise] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    terms: list[Term] = field(default_factory=list)
+    write_gap: Gap | None = None
+    read_gap: Gap | None = None
+    valid: bool = True
+    seconds: float = 0.0
+
+    @property
+    def held(self) -> bool:
+        """Whether every promise held, something was compared, and the load was really offered."""
+        return bool(self.promises) and all(p.held for p in self.promises) and not self.findings and self.valid
+
+    @property
+    def verdict(self) -> str:
+        """Return held, failed or invalid; a broken promise outweighs a starved generator."""
+        if not self.promises or self.findings or not all(p.held for p in self.promises):
+            return "failed"
+        return "held" if self.valid else "invalid"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**asdict(self), "verdict": self.verdict}
+
+
+def judge(
+    result: Result,
+    history: History,
+    finals: Mapping[str, Sequence[LedgerRow]],
+    *,
+    expected_nodes: Sequence[str],
+    rooms: Sequence[str],
+    rates: Mapping[str, float],
+    objectives: Mapping[str, Any],
+    takes_machines: bool,
+) -> Result:
+    """Fill a result in: compare the history with what the nodes hold and with the objectives."""
+    moments = result.moments
+    key = result.name.replace("-", "_")
+    ledger = checker.check_ledger(result.run, history.ledger, finals, expected_nodes)
+    documents = checker.check_documents(history.documents, history.document_reads, rooms)
+    result.findings = [*ledger.findings, *checker.check_reads(history.ledger, history.reads), *documents.findings]
+    result.terms = checker.terms(history.ledger)
+
+    window = moments.fault, moments.converged
+    writes = {
+        room: checker.longest_gap(
+            [op.ended or 0.0 for op in history.ledger if op.outcome is Outcome.OK and op.home == room], *window
+        )
+        for room in rooms
+    }
+    result.write_gap = checker.longest_gap(
+        [op.ended or 0.0 for op in history.ledger if op.outcome is Outcome.OK], *window
+    )
+    reads = {
+        (room, database): checker.longest_gap(
+            [r.ended for r in history.reads if r.outcome is Outcome.OK and r.home == room and r.database == database],
+            *window,
+        )
+        for room in rooms
+        for database in ("sias", "sias_ro")
+    }
+    # The promise about reads is for the users who fare worst: a room's, through the path that may lag.
+    lagging = [reads[room, "sias_ro"] for room in rooms]
+    result.read_gap = (
+        None if any(gap is None for gap in lagging) else max((g for g in lagging if g), key=lambda gap: gap.seconds)
+    )
+    http = {kind: [op for op in history.http if op.kind == kind] for kind in rates}
+    slow = float(objectives["http_slow"])
+    offered = {
+        kind: checker.offered_ratio(ops, rates[kind], moments.baseline, moments.converged) for kind, ops in http.items()
+    }
+    result.valid = all(ratio >= OFFERED for ratio in offered.values())
+    back = moments.redundant
+    reference = moments.healed if takes_machines else moments.fault
+    redundancy = None if back is None else max(0.0, back - reference)
+
+    result.figures = {
+        "writes_acknowledged": ledger.acknowledged,
+        "writes_refused": ledger.failed,
+        "writes_unknown": ledger.unknown,
+        "unknown_landed": ledger.unknown_landed,
+        "unknown_absent": ledger.unknown_absent,
+        "writes_lost": ledger.lost,
+        "duplicates": ledger.duplicates,
+        "rows": ledger.rows,
+        "nodes_read": ledger.nodes,
+        "write_gap": _seconds(result.write_gap),
+        "write_gap_by_room": {room: _seconds(gap) for room, gap in writes.items()},
+        "read_gap": _seconds(result.read_gap),
+        "read_gap_by_room": {f"{room} {database}": _seconds(gap) for (room, database), gap in reads.items()},
+        "replica_staleness": round(checker.replica_staleness(history.ledger, history.reads), 2),
+        "documents_acknowledged": documents.acknowledged,
+        "documents_unknown": documents.unknown,
+        "documents_lost": documents.lost,
+        "documents_read_back": documents.read_back,
+        "redundancy_back": None if redundancy is None else round(redundancy, 1),
+        "http": {
+            kind: {**asdict(checker.http_figures(ops, slow)), "offered": round(offered[kind], 4)}
+            for kind, ops in http.items()
+        },
+        "http_gap": _seconds(checker.longest_gap([op.ended for op in history.http if op.ok], *window)),
+    }
+    result.promises = [
+        Promise(
+            "Acknowledged writes lost",
+            f"{ledger.lost} of {ledger.acknowledged}",
+            f"{objectives['acknowledged_writes_lost']}",
+            ledger.acknowledged > 0 and ledger.lost <= objectives["acknowledged_writes_lost"],
+        ),
+        Promise(
+            "Duplicates", f"{ledger.duplicates} in {ledger.rows} rows", "0", ledger.rows > 0 and not ledger.duplicates
+        ),
+        Promise(
+            "Unknown writes resolved",
+            f"{ledger.unknown_landed} landed, {ledger.unknown_absent} did not, of {ledger.unknown}",
+            "all",
+            bool(finals) and set(expected_nodes) <= set(finals),
+        ),
+        _limit("Longest time without an acknowledged write", result.write_gap, objectives["write_gap"][key]),
+        _limit(
+            "Longest time without a read, in the room that fared worst", result.read_gap, objectives["read_gap"][key]
+        ),
+        Promise(
+            "Acknowledged documents lost",
+            f"{documents.lost} of {documents.acknowledged}, each read back through {len(rooms)} rooms",
+            f"{objectives['documents_lost']}",
+            documents.acknowledged > 0 and documents.lost <= objectives["documents_lost"],
+        ),
+        Promise(
+            f"Redundancy back after {'the power' if takes_machines else 'the fault'}",
+            "never" if redundancy is None else f"{redundancy:.1f} s",
+            f"at most {objectives['redundancy_back'][key]} s",
+            redundancy is not None and redundancy <= objectives["redundancy_back"][key],
+        ),
+    ]
+    return result
+
+
+def _limit(what: str, gap: Gap | None, limit: float) -> Promise:
+    if gap is None:
+        return Promise(what, "there was none at all", f"at most {limit} s", held=False)
+    found = f"{gap.seconds:.2f} s" + ("" if gap.recovered else " and it did not end")
+    return Promise(what, found, f"at most {limit} s", gap.recovered and gap.seconds <= limit)
+
+
+def _seconds(gap: Gap | None) -> float | None:
+    return None if gap is None else round(gap.seconds, 2)

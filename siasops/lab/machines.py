@@ -192,11 +192,8 @@ def _forget_machines_without_container(inventory: Inventory, say: Say) -> None:
 
 def remove_container(name: str) -> None:
     """Stop and delete one container, in whatever state it is."""
-    for command in (
-        ["lxc-unfreeze", "-n", name],
-        ["lxc-stop", "--kill", "-n", name],
-        ["lxc-destroy", "-f", "-n", name],
-    ):
+    where = ["--lxcpath", str(CONTAINERS), "--name", name]
+    for command in (["lxc-unfreeze", *where], ["lxc-stop", "--kill", *where], ["lxc-destroy", "--force", *where]):
         subprocess.run(command, capture_output=True, check=False, timeout=60)
     if (CONTAINERS / name).exists():  # a half-made one has no configuration that lxc-destroy could read
         shutil.rmtree(CONTAINERS / name, ignore_errors=True)

@@ -226,7 +226,9 @@ def start(inventory: Inventory, release: str, say: Say) -> None:
     inventory.state.mkdir(parents=True, exist_ok=True)
     HOME.mkdir(parents=True, exist_ok=True)
     power = provider(inventory)
-    if set(power.running()) != set(inventory.hosts):
+    missing = set(inventory.hosts) - set(power.running())
+    if missing:
+        _forget_host_keys(inventory, missing)
         OWNER.write_text(json.dumps(Owner(str(ROOT), inventory.environment, release).__dict__), encoding="utf-8")
         _forget_other_box(inventory, release)
         vagrant(inventory, release, "up", "--no-provision", "--parallel")
@@ -241,6 +243,14 @@ def start(inventory: Inventory, release: str, say: Say) -> None:
             subprocess.run(["ip", "link", "set", f"sv-{host.name}", "up"], capture_output=True, check=False, timeout=10)
     write_ssh_config(inventory)
     wait_for_ssh(inventory)
+
+
+def _forget_host_keys(inventory: Inventory, names: set[str]) -> None:
+    """A machine that is made anew has another key; only machines that this run makes are forgotten."""
+    known = inventory.state / "known_hosts"
+    if known.exists():
+        kept = [line for line in known.read_text(encoding="utf-8").splitlines() if line.split(" ")[0] not in names]
+        known.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _forget_other_box(inventory: Inventory, release: str) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from siasops import remote
 from siasops.cluster import check as checks
-from siasops.cluster.cli import table
+from siasops.cluster.cli import picture
 from siasops.cluster.view import look
 from siasops.console import Progress, clock, emit_json, err, json_option, out
 from siasops.data import population
@@ -103,7 +103,8 @@ def _wait_until_healthy(inventory: Inventory, progress: Progress) -> None:
 def where_to_go(inventory: Inventory) -> None:
     """Print addresses, accounts, who leads, and which room serves what."""
     with remote.connect(inventory) as fleet:
-        out.print(table(inventory, look(inventory, fleet)))
+        for part in picture(inventory, look(inventory, fleet)):
+            out.print(part)
     authority = (
         (inventory.pki / "ca.crt").relative_to(Path.cwd())
         if inventory.pki.is_relative_to(Path.cwd())

@@ -249,7 +249,8 @@ def _forget_host_keys(inventory: Inventory, names: set[str]) -> None:
     """A machine that is made anew has another key; only machines that this run makes are forgotten."""
     known = inventory.state / "known_hosts"
     if known.exists():
-        kept = [line for line in known.read_text(encoding="utf-8").splitlines() if line.split(" ")[0] not in names]
+        gone = names | {inventory.hosts[name].address for name in names}  # Ansible writes names, pyinfra addresses
+        kept = [line for line in known.read_text(encoding="utf-8").splitlines() if line.split(" ")[0] not in gone]
         known.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 

@@ -107,7 +107,7 @@ def picture(inventory: Inventory, view: View) -> Iterator[RenderableType]:
     for letter in sorted({h.room for h in inventory.hosts.values()}, key=lambda r: (r not in inventory.rooms, r)):
         yield Text.from_markup(_room_title(inventory, view, letter))
         shown = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-        for name, width in (("  Host", 12), ("Address", 15), ("Serves", 36), ("Quorum", 7), ("Documents", 9)):
+        for name, width in (("  Host", 10), ("Address", 14), ("Serves", 30), ("Quorum", 6), ("Documents", 9)):
             shown.add_column(name, min_width=width)
         for host in (h for h in inventory.hosts.values() if h.room == letter):
             shown.add_row(
@@ -140,7 +140,7 @@ def _database(member: Member | None, view: View) -> str:
         return f"[bold green]primary[/bold green] timeline {member.timeline}"
     leader = view.leader
     stream = next((s for s in leader.standbys if s.host == member.host), None) if leader else None
-    kind = {"sync": "synchronous standby", "quorum": "quorum standby"}.get(
+    kind = {"sync": "sync standby", "quorum": "quorum standby"}.get(
         stream.sync_state if stream else "", "replica"
     )
     lag = "" if not member.lag_bytes else f", {member.lag_bytes / 1024:.0f} KiB behind"
@@ -152,7 +152,7 @@ def _quorum(voter: Voter | None) -> str:
     if voter is None:
         return ""
     if not voter.healthy:
-        return "[bold red]not healthy[/bold red]"
+        return "[bold red]down[/bold red]"
     return "[bold]leader[/bold]" if voter.leads else "voter"
 
 

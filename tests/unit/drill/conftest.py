@@ -29,7 +29,7 @@ class Server:
 
     def _run(self, *command: str) -> None:
         prefix = ["runuser", "-u", self.user, "--"] if getpass.getuser() == "root" else []
-        subprocess.run([*prefix, *command], check=True, capture_output=True, text=True, cwd="/")  # noqa: S603
+        subprocess.run([*prefix, *command], check=True, capture_output=True, text=True, cwd="/")
 
     def make(self) -> None:
         self._run(str(self.binaries / "initdb"), "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-sync")
@@ -51,7 +51,7 @@ class Server:
         return True
 
     def kill(self) -> None:
-        """kill -9 of the postmaster: its children follow by themselves."""
+        """End it with kill -9 of the postmaster: its children follow by themselves."""
         os.kill(int((self.data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
 
     def stop(self) -> None:

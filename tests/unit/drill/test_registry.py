@@ -1,0 +1,46 @@
+"""Every fault is a drill, and every drill is described and promised."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+from siasops import inventory
+from siasops.drill import faults, registry
+from siasops.drill.faults import Fault
+from siasops.errors import UserError
+
+MODULES = [module.name for module in pkgutil.iter_modules(faults.__path__)]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_fault_is_registered_under_its_files_name(module: str) -> None:
+    name = module.replace("_", "-")
+    assert name in registry.DRILLS
+    assert registry.DRILLS[name].__module__ == f"siasops.drill.faults.{module}"
+
+
+@pytest.mark.parametrize("fault", registry.DRILLS.values())
+def test_every_fault_says_what_it_does(fault: type[Fault]) -> None:
+    module = importlib.import_module(fault.__module__)
+    assert module.__doc__
+    assert len(module.__doc__) > 40
+    assert fault.title
+    assert len(fault.expected) > 40
+    assert fault.hold > 0
+    assert not inspect.isabstract(fault)
+
+
+@pytest.mark.parametrize("name", registry.DRILLS)
+def test_every_drill_has_its_objectives(name: str) -> None:
+    objectives = inventory.load(inventory.resolve("lab")).objectives
+    for promise in ("write_gap", "read_gap", "redundancy_back"):
+        assert objectives[promise][name.replace("-", "_")] > 0
+
+
+def test_a_drill_that_does_not_exist_names_those_that_do() -> None:
+    with pytest.raises(UserError, match="room-loss"):
+        registry.find("flood")

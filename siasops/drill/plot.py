@@ -17,6 +17,8 @@ LEFT, RIGHT = 150, 24
 BIN = 0.5
 """Seconds per bar of writes and reads."""
 HTTP_BIN = 1.0
+CHARACTER = 7.5
+"""Pixels that a letter of a label takes."""
 MINUTE = 90.0
 """Spans longer than this get a tick every 10 s instead of every 5 s."""
 LATENCIES = (0.01, 0.1, 1.0, 10.0)
@@ -31,6 +33,8 @@ class Plot:
         self.end = max(end, start + 1)
         self.y = 0.0
         self.parts: list[str] = []
+        self.above: list[tuple[float, float, str, str, str]] = []
+        """Labels that no bar may cover, drawn last."""
 
     def x(self, at: float) -> float:
         """Horizontal position of a time."""
@@ -82,7 +86,7 @@ class Plot:
         ]
         bins = range(math.ceil((self.end - self.start) / width))
         highest = max((sum(c[b] for _, _, c in counts) for b in bins), default=0) / width
-        scale = _round_up(highest)
+        scale = _round_up(highest * 1.08)
         for b in bins:
             y = bottom
             begin = self.start + b * width
@@ -115,6 +119,8 @@ def timeline(result: Result, history: History, sights: Sequence[Sight]) -> str:
     _axis(plot)
     zero_x = plot.x(0.0)
     plot.line((zero_x, bodies_from, zero_x, plot.y - 24), "fault-line")
+    for label in plot.above:
+        plot.text(*label)
     title = f"Timeline of {result.run}: writes, reads, requests, documents and leaders around the fault"
     return (
         f'<svg viewBox="0 0 {WIDTH} {plot.y:.0f}" role="img" aria-label="{escape(title)}" '
@@ -133,7 +139,7 @@ def _phases(plot: Plot, result: Result) -> None:
     for name, begin, end, css in bounds:
         plot.rect((begin, 4, end, 22), css, f"{name or 'aftermath'}: {end - begin:.1f} s")
         middle = (plot.x(begin) + plot.x(end)) / 2
-        if name and plot.x(end) - plot.x(begin) > 7 * len(name):
+        if name and plot.x(end) - plot.x(begin) > CHARACTER * len(name):
             plot.text(middle, 19, name, "phase-label", "middle")
     plot.y = 30
 
@@ -141,7 +147,9 @@ def _phases(plot: Plot, result: Result) -> None:
 def _shade(plot: Plot, lane: tuple[float, float], span: tuple[float, float], label: str) -> None:
     begin, end = span
     plot.rect((begin, lane[0], end, lane[1] - lane[0]), "gap", label)
-    plot.text(plot.x(end) + 6, lane[0] + 12, label, "gap-label")
+    inside = plot.x(end) - plot.x(begin) > CHARACTER * len(label)
+    at = (plot.x(begin) + plot.x(end)) / 2 if inside else plot.x(end) + 6
+    plot.above.append((at, lane[0] + 14, label, "gap-label", "middle" if inside else "start"))
 
 
 def _writes(plot: Plot, result: Result, history: History) -> None:
@@ -191,7 +199,7 @@ def _reads(plot: Plot, result: Result, history: History) -> None:
 def _http(plot: Plot, result: Result, history: History) -> None:
     zero = result.moments.fault
     slow = 1.0
-    lane = plot.lane("Requests", "per second, by intended start", 90)
+    lane = plot.lane("Requests", "per second, when due", 90)
     kinds = [
         ("http-ok", "answered", [r.intended - zero for r in history.http if r.ok and r.latency <= slow]),
         ("http-slow", "slow", [r.intended - zero for r in history.http if r.ok and r.latency > slow]),
@@ -242,14 +250,17 @@ def _leaders(plot: Plot, result: Result, sights: Sequence[Sight]) -> None:
         css = f"leader leader-{order.index(term.node) % 4}"
         begin, end = term.first - zero, term.last - zero
         plot.rect((begin, top + 2, end, 22), css, f"{term.node}, timeline {term.timeline}: {term.count} writes")
-        label = f"{term.node} · timeline {term.timeline}"
-        if plot.x(end) - plot.x(begin) > 7 * len(label):
-            plot.text((plot.x(begin) + plot.x(end)) / 2, top + 17, label, "phase-label", "middle")
-    top, _ = plot.lane("Redundancy", "both rooms hold every write", 16)
-    for now, after in pairwise(sights):
+        for label in (f"{term.node} · timeline {term.timeline}", term.node):
+            if plot.x(end) - plot.x(begin) > CHARACTER * len(label):
+                plot.text((plot.x(begin) + plot.x(end)) / 2, top + 17, label, "phase-label", "middle")
+                break
+    top, _ = plot.lane("Redundancy", "both rooms hold all", 16)
+    changes = [s for i, s in enumerate(sights) if i == 0 or s.redundant != sights[i - 1].redundant]
+    for now, after in pairwise([*changes, *sights[-1:]]):
         css = "redundant" if now.redundant else "single"
         if plot.start < after.at - zero and now.at - zero < plot.end:
-            plot.rect((now.at - zero, top + 2, after.at - zero, 12), css, "redundant" if now.redundant else "one copy")
+            said = f"{'redundant' if now.redundant else 'not redundant'} from {now.at - zero:+.1f} s"
+            plot.rect((now.at - zero, top + 2, after.at - zero, 12), css, said)
 
 
 def _axis(plot: Plot) -> None:

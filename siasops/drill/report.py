@@ -115,7 +115,7 @@ section { background:var(--paper); border:1px solid var(--rule); border-radius:1
 .big { display:grid; grid-template-columns:repeat(auto-fit,minmax(170px,1fr)); gap:14px; margin:0 0 22px; padding:0 }
 .big div { background:var(--paper); border:1px solid var(--rule); border-radius:10px; padding:14px 18px }
 .big dt { color:var(--soft); font-size:13px } .big dd { margin:2px 0 0; font-size:26px; font-weight:650;
-  font-variant-numeric:tabular-nums } .big small { font-size:13px; font-weight:400; color:var(--soft) }
+  font-variant-numeric:tabular-nums } .big small { display:block; font-size:13px; font-weight:400; color:var(--soft) }
 table { width:100%; border-collapse:collapse; font-size:15px } th { text-align:left; color:var(--soft); font-weight:600 }
 th,td { padding:8px 12px 8px 0; border-bottom:1px solid var(--rule); vertical-align:top }
 tr:last-child td { border-bottom:0 } td { font-variant-numeric:tabular-nums }
@@ -126,7 +126,7 @@ svg .lane { font-weight:650; font-size:13px } svg .unit, svg .tick { fill:var(--
 svg .base { stroke:var(--hush) } svg .grid { stroke:var(--rule) } svg .fault-line { stroke:var(--bad); stroke-width:1.5;
   stroke-dasharray:4 3 }
 svg .room-a { fill:var(--a) } svg .room-b { fill:var(--b) } svg .gap { fill:var(--gap) }
-svg .gap-label { fill:var(--bad); font-weight:650 }
+svg .gap-label { fill:var(--bad); font-weight:650; paint-order:stroke; stroke:var(--paper); stroke-width:4px }
 svg .phase { fill:var(--rule) } svg .phase-fault { fill:var(--bad); opacity:.8 } svg .phase-heal { fill:var(--warn); opacity:.75 }
 svg .phase-label { font-size:12px; font-weight:600 }
 svg .http-ok { fill:var(--hush) } svg .http-slow { fill:var(--warn) } svg .http-failed { fill:var(--bad) }
@@ -148,7 +148,7 @@ def html(result: Result, history: History, sights: Sequence[Sight]) -> str:
     failed = sum(h["failed"] for h in f["http"].values())
     requests = sum(h["requests"] for h in f["http"].values())
     big = [
-        ("Acknowledged writes lost", f"{f['writes_lost']}", f"of {f['writes_acknowledged']}"),
+        ("Writes lost", f"{f['writes_lost']}", f"of {f['writes_acknowledged']} acknowledged"),
         ("Without a write", _s(f["write_gap"]), "longest, either room"),
         ("Without a read", _s(f["read_gap"]), "longest, worst room"),
         ("Documents lost", f"{f['documents_lost']}", f"of {f['documents_acknowledged']}"),

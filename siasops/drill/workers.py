@@ -130,9 +130,11 @@ class Workers:
         self.folder = folder
         self.workers: dict[str, Worker] = {}
 
-    def start(self) -> None:
-        """Start every workload."""
+    def start(self, *names: str) -> None:
+        """Start every workload, or only those named."""
         for name, description in descriptions(self.inventory, self.run, self.folder).items():
+            if names and name not in names:
+                continue
             errors = self.folder / f"{name}.stderr"
             with errors.open("w", encoding="utf-8") as file:
                 process = subprocess.Popen(

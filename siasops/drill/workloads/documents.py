@@ -23,6 +23,8 @@ from siasops.drill.workloads.site import DOCUMENT, Site, SiteError, sentence, si
 
 SIZES = (2_000, 40_000, 200_000)
 """Bytes of the documents, in turn: a note, a page, a scan."""
+AT_ONCE = 0.6
+"""Seconds within which a document must be there in the other room: its row may still be on its way to that replica."""
 RESEND = 1.0
 """Seconds between two tries of an upload whose fate is unknown."""
 
@@ -61,17 +63,18 @@ class Uploader:
         self.log.note("outcome", number=number, outcome=outcome, path=path, why=why)
         if outcome is Outcome.OK and path:
             self.stored[number] = digest, path
-            await asyncio.gather(*(self.read(number, room, final=False) for room in self.sites))
+            await asyncio.gather(*(self._until_read(number, room, AT_ONCE, final=False) for room in self.sites))
 
     async def _send(self, room: str, body: bytes, key: str) -> tuple[Outcome, str | None, str]:
         site = self.sites[room]
-        name = f"{key}.pdf"
         try:
             answer = await site.post(
-                f"{self.person}documents/", {"idempotency_key": key}, {"fichier": (name, body, "application/pdf")}
+                f"{self.person}documents/",
+                {"idempotency_key": key},
+                {"fichier": (f"{key}.pdf", body, "application/pdf")},
             )
         except httpx.ConnectError:
-            raise
+            raise  # the caller's: nothing was sent
         except httpx.HTTPError as error:
             return Outcome.UNKNOWN, None, sentence(error)
         if signed_out(answer):
@@ -80,25 +83,10 @@ class Uploader:
         outcome = of_http_write(answer.status_code, sent=True)
         if outcome is not Outcome.OK:
             return outcome, None, f"{answer.status_code}"
-        path = await self._path(site, answer, name)
-        # Acknowledged, but where? Ask again: the key makes it the same upload.
-        return (Outcome.OK, path, "") if path else (Outcome.UNKNOWN, None, "acknowledged, its page did not answer")
-
-    async def _path(self, site: Site, answer: httpx.Response, name: str) -> str | None:
-        """Find where the document can be read: in the answer, else on the person's page beside its name."""
-        location = answer.headers.get("Location", "")
-        if found := DOCUMENT.search(location):
-            return found.group()
-        try:
-            page = (await site.http.get(self.person)).text
-        except httpx.HTTPError:
-            return None
-        before, mark, after = page.partition(name)
-        if not mark:
-            return None
-        near = [*DOCUMENT.findall(before)[-1:], *DOCUMENT.findall(after)[:1]]
-        # The link stands around or just before the name.
-        return near[0] if near else None
+        found = DOCUMENT.search(answer.headers.get("Location", ""))
+        if found is None:
+            raise SiteError(f"an accepted upload names no document: {answer.headers.get('Location')}")
+        return Outcome.OK, f"/documents/{found.group(1)}/", ""
 
     async def _again(self, site: Site) -> None:
         try:
@@ -106,8 +94,8 @@ class Uploader:
         except (SiteError, httpx.HTTPError) as error:
             self.log.note("sign-in", room=site.room, why=sentence(error))
 
-    async def read(self, number: int, room: str, *, final: bool) -> str | None:
-        """Read a document back through a room; log what came."""
+    async def _read(self, number: int, room: str) -> tuple[str | None, str]:
+        """Read a document through a room: its SHA-256, or why there is none."""
         _, path = self.stored[number]
         digest, why = None, ""
         try:
@@ -120,18 +108,24 @@ class Uploader:
                     await self._again(self.sites[room])
         except httpx.HTTPError as error:
             why = sentence(error)
-        self.log.note("read", number=number, room=room, sha256=digest, final=final, why=why)
-        return digest
+        return digest, why
 
     async def read_everything(self, deadline: float) -> None:
         """Read every acknowledged document through every room, trying again until the deadline."""
         end = time.monotonic() + deadline
         for number in self.stored:
-            await asyncio.gather(*(self._until_read(number, room, end) for room in self.sites))
+            left = max(0.0, end - time.monotonic())
+            await asyncio.gather(*(self._until_read(number, room, left, final=True) for room in self.sites))
 
-    async def _until_read(self, number: int, room: str, end: float) -> None:
-        while await self.read(number, room, final=True) is None and time.monotonic() < end:
-            await asyncio.sleep(0.5)
+    async def _until_read(self, number: int, room: str, deadline: float, *, final: bool) -> None:
+        """Read until it is there or the deadline has passed; the last answer is logged."""
+        end = time.monotonic() + deadline
+        while True:
+            digest, why = await self._read(number, room)
+            if digest is not None or time.monotonic() >= end:
+                self.log.note("read", number=number, room=room, sha256=digest, final=final, why=why)
+                return
+            await asyncio.sleep(0.2)
 
 
 async def work(description: dict[str, Any], log: Log, stop: asyncio.Event) -> None:
@@ -141,18 +135,15 @@ async def work(description: dict[str, Any], log: Log, stop: asyncio.Event) -> No
     for site in sites.values():
         await site.sign_in()
     uploader.person = (await next(iter(sites.values())).people())[0]
-    under_way: set[asyncio.Task[None]] = set()
     number = 0
     rooms = sorted(sites)
-    while not stop.is_set():
-        begin = time.monotonic()
-        number += 1
-        task = asyncio.create_task(uploader.upload(number, rooms[number % len(rooms)], stop))
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
-        await pause(stop, description["period"] - (time.monotonic() - begin))
-    if under_way:
-        await asyncio.gather(*under_way)
+    # A task that raises ends the workload, so that nobody takes its silence for success.
+    async with asyncio.TaskGroup() as group:
+        while not stop.is_set():
+            begin = time.monotonic()
+            number += 1
+            group.create_task(uploader.upload(number, rooms[number % len(rooms)], stop))
+            await pause(stop, description["period"] - (time.monotonic() - begin))
     await uploader.read_everything(description["final_deadline"])
     for site in sites.values():
         await site.close()

@@ -35,17 +35,16 @@ class Prober:
         self.sites = sites
         self.people: list[str] = []
         self.random = random.Random(self.run)  # noqa: S311 - a mix of requests, not a secret
-        self.under_way: set[asyncio.Task[None]] = set()
+        self.under_way = 0
 
-    def emit(self, kind: str, room: str, intended: float, number: int) -> None:
+    def emit(self, group: asyncio.TaskGroup, kind: str, room: str, *, intended: float, number: int) -> None:
         """Begin a request, or fail it when the pool is full."""
-        if len(self.under_way) >= POOL:
+        if self.under_way >= POOL:
             now = time.monotonic()
             self._note(kind, room, intended, now, ok=False, status=None, why="the pool is full", served_by="")
             return
-        task = asyncio.create_task(self._request(kind, room, intended, number))
-        self.under_way.add(task)
-        task.add_done_callback(self.under_way.discard)
+        self.under_way += 1
+        group.create_task(self._request(kind, room, intended, number))
 
     async def _request(self, kind: str, room: str, intended: float, number: int) -> None:
         site = self.sites[room]
@@ -62,6 +61,8 @@ class Prober:
                 await self._again(site)
         except httpx.HTTPError as error:
             why = sentence(error)
+        finally:
+            self.under_way -= 1
         self._note(kind, room, intended, started, ok=ok, status=status, why=why, served_by=served_by)
 
     async def _send(self, site: Site, kind: str, number: int) -> httpx.Response:
@@ -70,10 +71,10 @@ class Prober:
             return await site.post(
                 "/personnes/nouvelle/",
                 {
-                    "nom_naissance": "EXERCICE",
-                    "prenom": f"Sonde {number}",
-                    "sexe": "F" if number % 2 else "M",
-                    "date_naissance": f"{1950 + number % 50}-{1 + number % 12:02d}-{1 + number % 28:02d}",
+                    "birth_name": "EXERCICE",
+                    "first_names": f"Sonde {number}",
+                    "sex": "F" if number % 2 else "M",
+                    "birth_date": f"{1950 + number % 50}-{1 + number % 12:02d}-{1 + number % 28:02d}",
                     "idempotency_key": f"{self.run}-{site.room}-{number}",
                 },
             )
@@ -134,13 +135,13 @@ async def work(description: dict[str, Any], log: Log, stop: asyncio.Event) -> No
     prober.people = await next(iter(sites.values())).people()
     begin = time.monotonic() + 0.2
     log.note("schedule", begin=begin, rates=description["rates"])
-    for intended, kind, room, number in schedule(begin, description["rates"], sorted(sites)):
-        await pause(stop, intended - time.monotonic())
-        if stop.is_set():
-            break
-        prober.emit(kind, room, intended, number)
-    if prober.under_way:
-        await asyncio.gather(*prober.under_way)
+    # A task that raises ends the workload, so that nobody takes its silence for success.
+    async with asyncio.TaskGroup() as group:
+        for intended, kind, room, number in schedule(begin, description["rates"], sorted(sites)):
+            await pause(stop, intended - time.monotonic())
+            if stop.is_set():
+                break
+            prober.emit(group, kind, room, intended=intended, number=number)
     for site in sites.values():
         await site.close()
 

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 
 PERSON = re.compile(r'href="(/personnes/[0-9a-f-]+/)"')
-DOCUMENT = re.compile(r"/documents/[0-9a-f-]{32,36}/")
+DOCUMENT = re.compile(r"#document-([0-9a-f-]{36})$")
+"""Where the answer to an upload leads: the document's place on the person's page."""
 LIMIT = httpx.Timeout(10.0, connect=3.0)
 """Seconds after which a user has given up."""
 

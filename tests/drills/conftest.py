@@ -1,0 +1,37 @@
+"""The lab that drills break: it must be whole before each test, and is left whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from siasops import inventory as facts
+from siasops import remote
+from siasops.console import Progress
+from siasops.drill.faults import Stage
+from siasops.drill.run import Journal, converge
+from siasops.inventory import Inventory
+
+
+@pytest.fixture(scope="session")
+def inventory() -> Inventory:
+    return facts.load()
+
+
+@pytest.fixture
+def stage(inventory: Inventory) -> Iterator[Stage]:
+    """A healthy cluster, connected; healthy again afterwards."""
+    with remote.connect(inventory) as fleet:
+        made = Stage(inventory, fleet)
+        converge(made, Progress())
+        yield made
+        converge(made, Progress())
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    made = Journal(tmp_path / "journal.jsonl")
+    yield made
+    made.close()

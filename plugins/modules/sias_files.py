@@ -7,6 +7,7 @@ call runs ten times faster than with a loop. Text is rendered by the caller: `lo
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ options:
       mode: {description: Permissions., type: str}
       owner: {description: Owner., type: str, default: root}
       group: {description: Group., type: str, default: root}
+      validate:
+        description: Command that must accept the new text before it takes the place of the old; %s is its path.
+        type: str
   show_diff:
     description: Show contents in diff mode; no for secrets.
     type: bool
@@ -122,6 +126,17 @@ def make_link(module: AnsibleModule, entry: dict[str, Any], path: Path) -> bool:
     return True
 
 
+def refuse_unless_valid(module: AnsibleModule, entry: dict[str, Any], candidate: Path) -> None:
+    """Let the entry's own command judge the new text; when it refuses, the old text stays and the task fails."""
+    if not entry["validate"]:
+        return
+    command = [word.replace("%s", str(candidate)) for word in shlex.split(entry["validate"])]
+    code, out, err = module.run_command(command)
+    if code != 0:
+        candidate.unlink()
+        module.fail_json(msg=f"{entry['path']}: refused by {command[0]}, nothing was changed: {err.strip()} {out.strip()}")
+
+
 def write_file(module: AnsibleModule, entry: dict[str, Any], path: Path, diffs: list[dict[str, str]]) -> bool:
     """Write a file when its text differs, then mend its owner and mode."""
     before = read(path)
@@ -136,6 +151,7 @@ def write_file(module: AnsibleModule, entry: dict[str, Any], path: Path, diffs: 
             "w", dir=path.parent, prefix=f".{path.name}.", encoding="utf-8", delete=False
         ) as new:
             new.write(entry["content"])
+        refuse_unless_valid(module, entry, Path(new.name))
         set_attributes(module, {**entry, "path": new.name}, changed=True)
         Path(new.name).replace(path)
         return True
@@ -154,6 +170,7 @@ def main() -> None:
         "mode": {"type": "str"},
         "owner": {"type": "str", "default": "root"},
         "group": {"type": "str", "default": "root"},
+        "validate": {"type": "str"},
     }
     module = AnsibleModule(
         argument_spec={

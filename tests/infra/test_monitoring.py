@@ -1,0 +1,161 @@
+"""Prometheus sees the whole platform, knows every alert, and has nothing to say about a healthy lab."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+import yaml
+
+from siasops.inventory import ROOT, Inventory
+from tests.infra.conftest import Prometheus, Reach, trust
+
+RULE_FILES = sorted(p for p in (ROOT / "monitoring/alerts").glob("*.yml") if not p.stem.endswith("_test"))
+# Words of PromQL that look like metric names.
+WORDS = {
+    *("abs", "absent", "and", "avg_over_time", "by", "count", "for", "group_left", "histogram_quantile", "ignoring"),
+    *("increase", "last_over_time", "le", "max", "min_over_time", "on", "or", "predict_linear", "rate", "sum", "time"),
+    *("timestamp", "unless", "vector"),
+}
+Value = TypeVar("Value")
+
+
+def eventually(question: Callable[[], Value], holds: Callable[[Value], bool], *, within: float) -> Value:
+    """Ask until the answer holds, at most for `within` seconds; return the last answer."""
+    deadline = time.monotonic() + within
+    while True:
+        answer = question()
+        if holds(answer) or time.monotonic() > deadline:
+            return answer
+        time.sleep(1)
+
+
+def alerts() -> list[dict[str, Any]]:
+    """Every alert of the repository."""
+    return [
+        rule
+        for path in RULE_FILES
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
+        for rule in group["rules"]
+    ]
+
+
+def metric_names(expression: str) -> set[str]:
+    """The metrics that an expression asks for."""
+    bare = re.sub(r'"[^"]*"', "", expression)
+    bare = re.sub(r"\{[^}]*\}|\[[^]]*\]", "", bare)
+    bare = re.sub(r"\b(?:by|on|ignoring|unless on|group_left)\s*\([^)]*\)", "", bare)
+    return set(re.findall(r"\b[a-z_][a-zA-Z0-9_]*", bare)) - WORDS
+
+
+def expected_targets(lab: Inventory) -> set[tuple[str, str, str]]:
+    """Job, room and host of every target that the inventory implies (probes of rooms have no host)."""
+    by_group = {
+        "node": "all",
+        "postgres": "databases",
+        "patroni": "databases",
+        "etcd": "etcd",
+        "haproxy": "applications",
+        "application": "applications",
+        "ready": "applications",
+        "prometheus": "monitoring",
+        "alertmanager": "monitoring",
+        "blackbox": "monitoring",
+    }
+    hosts = {
+        (job, host.room, host.name)
+        for job, group in by_group.items()
+        for host in lab.hosts.values()
+        if group == "all" or group in host.groups
+    }
+    return hosts | {("users", letter, "") for letter in lab.rooms}
+
+
+def test_every_component_of_every_host_is_watched_and_answers(lab: Inventory, prometheus: Prometheus) -> None:
+    def targets() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = prometheus.api("targets", state="active")["activeTargets"]
+        return found
+
+    found = eventually(targets, lambda all_: all(t["health"] == "up" for t in all_), within=75)
+    silent = {t["scrapeUrl"]: t["lastError"] for t in found if t["health"] != "up"}
+    assert silent == {}
+    seen = {(t["labels"]["job"], t["labels"]["room"], t["labels"].get("host", "")) for t in found}
+    assert {target for target in seen if target[0] != "certificates"} == expected_targets(lab)
+
+
+def test_no_figure_travels_in_the_clear(prometheus: Prometheus) -> None:
+    targets = prometheus.api("targets", state="active")["activeTargets"]
+    plain = {t["scrapeUrl"] for t in targets if not t["scrapeUrl"].startswith("https://")}
+    assert all(re.match(r"http://127\.0\.0\.1:\d+/", url) for url in plain), plain
+
+
+def test_every_probe_succeeds(prometheus: Prometheus) -> None:
+    failing = eventually(lambda: prometheus.query("probe_success == 0"), lambda found: not found, within=75)
+    assert [sample["metric"]["instance"] for sample in failing] == []
+
+
+def test_prometheus_evaluates_every_alert_of_the_repository(prometheus: Prometheus) -> None:
+    loaded = [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
+    assert sorted(rule["name"] for rule in loaded) == sorted(rule["alert"] for rule in alerts())
+    assert [rule["name"] for rule in loaded if rule["health"] == "err"] == []
+
+
+@pytest.mark.parametrize("rule", [pytest.param(rule, id=rule["alert"]) for rule in alerts()])
+def test_every_figure_that_an_alert_asks_for_is_one_that_somebody_tells(
+    rule: dict[str, Any], prometheus: Prometheus
+) -> None:
+    asked = metric_names(rule["expr"])
+    assert asked, f"{rule['expr']} asks for nothing"
+    known = set(prometheus.api("label/__name__/values"))
+    assert asked <= known, f"nobody tells {sorted(asked - known)}"
+
+
+def test_a_healthy_lab_raises_no_alert(prometheus: Prometheus) -> None:
+    def firing() -> list[str]:
+        found = prometheus.api("alerts")["alerts"]
+        return sorted(alert["annotations"]["summary"] for alert in found if alert["state"] == "firing")
+
+    # A deployment that has just ended may have restarted something that is still being noticed as back.
+    assert eventually(firing, lambda found: not found, within=150) == []
+
+
+def test_alertmanager_takes_what_prometheus_raises(lab: Inventory, prometheus: Prometheus) -> None:
+    active = prometheus.api("alertmanagers")["activeAlertmanagers"]
+    assert [manager["url"].split(":")[0] for manager in active] == ["https"]
+    dropped = prometheus.query("prometheus_notifications_dropped_total > 0")
+    assert dropped == []
+    (host,) = lab.group("monitoring")
+    status = httpx.get(
+        f"https://{host.address}:{lab.ports['alertmanager']}/api/v2/status",
+        verify=trust(lab, identity=False),
+        auth=("operateur", lab.secrets()["prometheus_password"]),
+    )
+    assert status.json()["config"]["original"].count("receiver: operators") == 1
+
+
+@pytest.mark.parametrize("service", ["prometheus", "alertmanager"])
+def test_nobody_reads_without_the_password(lab: Inventory, service: str) -> None:
+    (host,) = lab.group("monitoring")
+    url = f"https://{host.address}:{lab.ports[service]}/api/v2/status"
+    for auth in (None, ("operateur", "mauvais")):
+        assert httpx.get(url, verify=trust(lab, identity=False), auth=auth).status_code == httpx.codes.UNAUTHORIZED
+
+
+def test_the_watchers_leave_the_witness_its_memory(lab: Inventory, on: Reach) -> None:
+    (host,) = lab.group("monitoring")
+    units = ["prometheus", "prometheus-alertmanager", "prometheus-blackbox-exporter", "prometheus-node-exporter"]
+    command = f"systemctl show --property MemoryCurrent --value {' '.join(units)}"
+    used = [int(value) for value in on(host.name).check_output(command).split()]
+    assert len(used) == len(units)
+    assert sum(used) / 2**20 < host.memory_mb * 0.5, f"{sum(used) / 2**20:.0f} MiB of {host.memory_mb}"
+
+
+def test_the_runbook_of_every_alert_that_prometheus_knows_is_at_hand(prometheus: Prometheus) -> None:
+    loaded = [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
+    missing = [rule["name"] for rule in loaded if not Path(ROOT / rule["annotations"]["runbook"]).is_file()]
+    assert missing == []

@@ -48,9 +48,9 @@ actions:
   returned: always
 """
 
-import subprocess  # noqa: E402, S404
+import subprocess  # noqa: E402
 import time  # noqa: E402
-import xml.etree.ElementTree as ET  # noqa: E402, S405
+import xml.etree.ElementTree as ET  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
@@ -72,7 +72,7 @@ def gluster(*arguments):
     """
     command = ["gluster", "--mode=script", "--xml", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMMAND_LIMIT)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMMAND_LIMIT)
     except subprocess.TimeoutExpired as error:
         raise GlusterError(f"gluster {' '.join(arguments[:3])} did not answer in {COMMAND_LIMIT} s") from error
     try:

@@ -96,10 +96,8 @@ def load(inventory: Inventory, *, persons: int, seed: int, replace: bool, say: S
             continue
         if "error" in step:
             last = str(step["error"])
-        elif step.get("total"):
-            say(f"{step['step']}: {step['done']} of {step['total']} ({step['elapsed']:.0f} s)")
-        elif "step" in step:
-            say(f"{step['step']} ({step['elapsed']:.0f} s)")
+        elif "phase" in step:
+            say(f"{step['phase']}: {step['done']} of {step['total']} ({step['elapsed']:.0f} s)")
     loaded = stats(inventory)
     if loaded.persons < persons:
         raise UserError(f"{host.name}: the population was not loaded: {last or 'no reason was given'}")

@@ -1,0 +1,200 @@
+"""The view and its judgement, on answers recorded from a lab."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from siasops import inventory as facts
+from siasops.cluster.check import check, healthy
+from siasops.cluster.switchover import assertions
+from siasops.cluster.view import (
+    APPLICATION_UNITS,
+    Brick,
+    Front,
+    RoomAddress,
+    Standby,
+    View,
+    bricks_of,
+    haproxy_up,
+    heal_summary,
+    members_of,
+    sections,
+    voters_of,
+)
+from siasops.inventory import Inventory
+
+PRIMARY = json.loads(
+    '{"state": "running", "role": "primary", "server_version": 150020, "xlog": {"location": 100663392}, "timeline": 1,'
+    ' "replication": [{"usename": "replicator", "application_name": "db-b1", "client_addr": "192.168.56.12",'
+    ' "state": "streaming", "sync_state": "sync", "sync_priority": 1}], "tags": {"room": "a"},'
+    ' "database_system_identifier": "7710756134266941246",'
+    ' "patroni": {"version": "4.1.5", "scope": "sias", "name": "db-a1"}}'
+)
+STANDBY = json.loads(
+    '{"state": "running", "role": "replica", "server_version": 150020, "xlog": {"received_location": 100663392,'
+    ' "replayed_location": 100662368, "paused": false}, "sync_standby": true, "timeline": 1,'
+    ' "replication_state": "streaming", "tags": {"room": "b"}, "database_system_identifier": "7710756134266941246",'
+    ' "patroni": {"version": "4.1.5", "scope": "sias", "name": "db-b1"}}'
+)
+ETCD_LEADER = "4454647538695402871"
+ETCD = {
+    name: {"header": {"member_id": member}, "version": "3.4.23", "leader": ETCD_LEADER}
+    for name, member in (("db-a1", "8000039638469076230"), ("db-b1", "9273843595261946718"), ("witness", ETCD_LEADER))
+}
+HEALTH = {name: {"health": "true"} for name in ETCD}
+METRICS = """# TYPE haproxy_server_status gauge
+haproxy_server_status{proxy="pg_primary",server="db-a1",state="DOWN"} 0
+haproxy_server_status{proxy="pg_primary",server="db-a1",state="UP"} 1
+haproxy_server_status{proxy="pg_primary",server="db-b1",state="UP"} 0
+haproxy_server_status{proxy="pg_replicas",server="db-b1",state="UP"} 1
+"""
+HEAL = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
+<cliOutput><healInfo><bricks>
+<brick hostUuid="1"><name>app-a1:/srv/brick/sias</name><status>Connected</status>
+<totalNumberOfEntries>0</totalNumberOfEntries><numberOfEntriesInHealPending>0</numberOfEntriesInHealPending></brick>
+<brick hostUuid="2"><name>app-b1:/srv/brick/sias</name><status>Connected</status>
+<totalNumberOfEntries>3</totalNumberOfEntries></brick>
+<brick hostUuid="-"><name>witness:/srv/brick/sias</name><status>Transport endpoint is not connected</status>
+<totalNumberOfEntries>-</totalNumberOfEntries></brick>
+</bricks></healInfo></cliOutput>
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Inventory:
+    return facts.load(facts.resolve("lab"))
+
+
+@pytest.fixture
+def view(lab: Inventory) -> View:
+    """A lab in which everything is right."""
+    return View(
+        environment="lab",
+        members=members_of(lab, {"db-a1": PRIMARY, "db-b1": STANDBY}),
+        voters=voters_of(lab, ETCD, HEALTH),
+        fronts=tuple(
+            Front(name, room, True, name, dict.fromkeys(APPLICATION_UNITS, "active"), ("db-a1",), ("db-b1",))
+            for name, room in (("app-a1", "a"), ("app-b1", "b"))
+        ),
+        bricks=tuple(Brick(h.name, h.room, True, 0) for h in lab.group("bricks")),
+        rooms=(
+            RoomAddress("a", "192.168.56.21", ("app-a1",), True, "app-a1"),
+            RoomAddress("b", "192.168.56.22", ("app-b1",), True, "app-b1"),
+        ),
+        silent={},
+        expected_sync=1,
+    )
+
+
+def test_members_are_read_from_patroni(lab: Inventory) -> None:
+    primary, standby = members_of(lab, {"db-a1": PRIMARY, "db-b1": STANDBY})
+    assert primary.leads
+    assert primary.standbys == (Standby("db-b1", "streaming", "sync"),)
+    assert (standby.state, standby.lag_bytes, standby.version) == ("streaming", 1024, "15.20")
+
+
+def test_a_member_that_does_not_answer_is_kept_in_the_view(lab: Inventory) -> None:
+    assert [m.answers for m in members_of(lab, {"db-a1": PRIMARY, "db-b1": None})] == [True, False]
+
+
+def test_the_etcd_leader_is_told_by_its_member_id(lab: Inventory) -> None:
+    assert [v.host for v in voters_of(lab, ETCD, HEALTH) if v.leads] == ["witness"]
+    assert not voters_of(lab, {**ETCD, "witness": None}, HEALTH)[2].healthy
+
+
+def test_servers_that_haproxy_holds_for_up_are_read_from_its_metrics() -> None:
+    assert haproxy_up(METRICS, "pg_primary") == ("db-a1",)
+    assert haproxy_up(METRICS, "pg_replicas") == ("db-b1",)
+    assert haproxy_up("", "pg_primary") == ()
+
+
+def test_bricks_are_merged_from_every_hosts_answer(lab: Inventory) -> None:
+    assert heal_summary(HEAL)[2] == ("witness", "Transport endpoint is not connected", None)
+    assert heal_summary("volume does not exist") == []
+    bricks = bricks_of(lab, {"app-a1": f"=== heal\n{HEAL}"})
+    assert {b.host: (b.connected, b.pending) for b in bricks} == {
+        "app-a1": (True, 0), "app-b1": (True, 3), "witness": (False, None),
+    }  # fmt: skip
+
+
+def test_an_answer_is_split_by_its_headings() -> None:
+    assert sections("=== one\na\nb\n=== two\nc\n") == {"one": "a\nb\n", "two": "c\n"}
+
+
+def test_a_whole_lab_is_go(view: View) -> None:
+    lines = check(view)
+    assert [line for line in lines if not line.ok] == []
+    assert healthy(lines)
+    assert not healthy([])
+
+
+def _members(view: View, **changes: dict[str, Any]) -> View:
+    """Change the primary or the standby."""
+    kinds = ("primary", "standby")
+    return replace(
+        view, members=tuple(replace(m, **changes.get(k, {})) for k, m in zip(kinds, view.members, strict=True))
+    )
+
+
+def _first(view: View, part: str, **changes: Any) -> View:
+    """Change the first voter, front, brick or room."""
+    first, *others = getattr(view, part)
+    return replace(view, **{part: (replace(first, **changes), *others)})
+
+
+WOUNDS: dict[str, Callable[[View], View]] = {
+    "host": lambda v: replace(v, silent={"witness": "no route"}),
+    "no leader": lambda v: _members(v, primary={"role": "replica"}),
+    "two leaders": lambda v: _members(v, standby={"role": "primary", "state": "running"}),
+    "not streaming": lambda v: _members(v, primary={"standbys": ()}),
+    "asynchronous": lambda v: _members(v, primary={"standbys": (Standby("db-b1", "streaming", "async"),)}),
+    "own room only": lambda v: _members(v, standby={"room": "a"}),
+    "old timeline": lambda v: _members(v, standby={"timeline": 0}),
+    "lag": lambda v: _members(v, standby={"lag_bytes": 1 << 30}),
+    "another database": lambda v: _members(v, standby={"system_id": "1"}),
+    "paused": lambda v: _members(v, primary={"paused": True}),
+    "voter": lambda v: _first(v, "voters", healthy=False),
+    "etcd leader beside the primary": lambda v: replace(
+        v, voters=tuple(replace(voter, leads=voter.host == "db-a1") for voter in v.voters)
+    ),
+    "heal": lambda v: _first(v, "bricks", pending=4),
+    "brick": lambda v: _first(v, "bricks", connected=False),
+    "service": lambda v: _first(v, "fronts", units={**v.fronts[0].units, "pgbouncer": "failed"}),
+    "helped out": lambda v: _first(v, "fronts", answered_by="app-b1"),
+    "wrong primary": lambda v: _first(v, "fronts", primary=("db-b1",)),
+    "address away": lambda v: _first(v, "rooms", holders=("app-b1",)),
+    "address twice": lambda v: _first(v, "rooms", holders=("app-a1", "app-b1")),
+    "room not ready": lambda v: _first(v, "rooms", ready=False),
+}
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+def test_every_wound_is_a_no_go_that_says_what_to_do(view: View, wound: str) -> None:
+    wrong = [line for line in check(WOUNDS[wound](view)) if not line.ok]
+    assert wrong
+    assert all(line.found and line.action for line in wrong)
+
+
+def test_a_switchover_to_the_other_room_takes_its_synchronous_standby(view: View) -> None:
+    lines, target = assertions(view, "b")
+    assert all(line.ok for line in lines)
+    assert len(lines) == 4
+    assert target is not None
+    assert target.host == "db-b1"
+
+
+@pytest.mark.parametrize("wound", ["asynchronous", "lag", "heal", "paused"])
+def test_a_switchover_never_starts_from_a_wounded_cluster(view: View, wound: str) -> None:
+    lines, _ = assertions(WOUNDS[wound](view), "b")
+    assert not all(line.ok for line in lines)
+    assert all(line.action for line in lines if not line.ok)
+
+
+def test_a_switchover_waits_for_one_that_is_scheduled(view: View) -> None:
+    lines, _ = assertions(replace(view, scheduled="a switchover is scheduled"), "b")
+    assert [line.what for line in lines if not line.ok] == ["Nobody else is changing the cluster"]

@@ -2,7 +2,8 @@
 """Backups of this room's repository, on the repository host, as the system user postgres.
 
     sias-backup take --type full|diff|incr    one backup, from a standby; from the primary when no standby is left
-    sias-backup ensure [--check]              a stanza that works and at least one full backup; changes nothing otherwise
+    sias-backup stanza [--check]              the stanza, made where it is missing; tells how many backups there are
+    sias-backup first                         check that archiving works, and take the first full backup
 
 Prints one JSON object. Exit 1 with one sentence on standard error when it cannot. Timers and the deployment call it; an
 operator uses `sias backup` from the controller, which calls it too.
@@ -106,22 +107,19 @@ def take(name: str, kind: str, deadline: float) -> dict[str, Any]:
     }
 
 
-def ensure(name: str, deadline: float, *, check: bool) -> dict[str, Any]:
-    """Make the stanza and the first full backup where they are missing."""
-    what = []
+def stanza_create(name: str, deadline: float, *, check: bool) -> dict[str, Any]:
+    """Make the stanza where it is missing, and tell how many backups there are."""
     state = info(name)
-    made = not state.get("db")
-    if made:
-        what.append("stanza made")
-        if not check:
-            patiently(deadline, f"--stanza={name}", "stanza-create")
-    if not state["backup"]:
-        what.append("first full backup taken")
-        if not check:
-            # Archiving must work before a backup is worth anything.
-            patiently(deadline, f"--stanza={name}", "check")
-            take(name, "full", deadline)
-    return {"changed": bool(what), "what": what}
+    missing = not state.get("db")
+    if missing and not check:
+        patiently(deadline, f"--stanza={name}", "stanza-create")
+    return {"changed": missing, "backups": len(state["backup"])}
+
+
+def first(name: str, deadline: float) -> dict[str, Any]:
+    """Take the first full backup; archiving must work before a backup is worth anything."""
+    patiently(deadline, f"--stanza={name}", "check")
+    return take(name, "full", deadline)
 
 
 def main() -> int:
@@ -130,9 +128,10 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     taking = commands.add_parser("take", help="one backup")
     taking.add_argument("--type", choices=["full", "diff", "incr"], default="incr")
-    ensuring = commands.add_parser("ensure", help="a stanza that works and at least one full backup")
-    ensuring.add_argument("--check", action="store_true", help="change nothing")
-    for command in (taking, ensuring):
+    making = commands.add_parser("stanza", help="make the stanza where it is missing")
+    making.add_argument("--check", action="store_true", help="change nothing")
+    beginning = commands.add_parser("first", help="check archiving, and take the first full backup")
+    for command in (taking, making, beginning):
         command.add_argument(
             "--deadline", type=float, default=1800.0, help="seconds to wait for the other room's backup"
         )
@@ -141,8 +140,10 @@ def main() -> int:
         name = stanza()
         if given.command == "take":
             result = take(name, given.type, given.deadline)
+        elif given.command == "stanza":
+            result = stanza_create(name, given.deadline, check=given.check)
         else:
-            result = ensure(name, given.deadline, check=given.check)
+            result = first(name, given.deadline)
     except (BackupError, OSError) as error:
         print(str(error), file=sys.stderr)
         return 1

@@ -62,7 +62,7 @@ class Change:
     check: bool
     what: list[str] = field(default_factory=list)
 
-    def do(self, connection: psycopg.Connection[Any], statement: sql.Composable, what: str) -> None:
+    def do(self, connection: psycopg.Connection[Any], statement: sql.Composed, what: str) -> None:
         """Run a statement unless only checking."""
         self.what.append(what)
         if not self.check:

@@ -41,6 +41,11 @@ def test_every_drill_has_its_objectives(name: str) -> None:
         assert objectives[promise][name.replace("-", "_")] > 0
 
 
+@pytest.mark.parametrize("name", registry.DRILLS)
+def test_every_drill_is_in_the_procedure(name: str) -> None:
+    assert f"| `{name}` |" in (inventory.ROOT / "runbooks" / "procedures" / "drill.md").read_text()
+
+
 def test_a_drill_that_does_not_exist_names_those_that_do() -> None:
     with pytest.raises(UserError, match="room-loss"):
         registry.find("flood")

@@ -82,18 +82,24 @@ class Session:
     door: Door | None = None
     connection: psycopg.AsyncConnection[Any] | None = None
     warnings: list[str] = field(default_factory=list)
-    left_home: float = 0.0
+    home_failed: float = float("-inf")
+    returning: asyncio.Task[None] | None = None
+    reopened: tuple[psycopg.AsyncConnection[Any], Door] | None = None
+    """A connection at home that waits to be used again."""
 
     def doors(self) -> list[Door]:
-        """Every door, those at home first; clients of one room start at different hosts."""
+        """Every door: those at home first, unless they were just found shut.
+
+        Clients of one room start at different hosts.
+        """
         rooms = self.description["rooms"]
-        ordered = [self.home, *sorted(set(rooms) - {self.home})]
-        doors: list[Door] = []
-        for room in ordered:
-            hosts = rooms[room]
+        doors = {}
+        for room, hosts in rooms.items():
             turn = self.number % len(hosts)
-            doors.extend(Door(h["host"], h["address"], room) for h in hosts[turn:] + hosts[:turn])
-        return doors
+            doors[room] = [Door(h["host"], h["address"], room) for h in hosts[turn:] + hosts[:turn]]
+        home = doors.pop(self.home)
+        others = [door for room in sorted(doors) for door in doors[room]]
+        return [*others, *home] if time.monotonic() - self.home_failed < HOME_AGAIN else [*home, *others]
 
     async def get(self) -> psycopg.AsyncConnection[Any]:
         """Return a connection, a fresh one where needed.
@@ -101,13 +107,9 @@ class Session:
         Raises:
             psycopg.Error: no door opens.
         """
-        if self.connection is not None and self.away and time.monotonic() - self.left_home > HOME_AGAIN:
-            self.left_home = time.monotonic()
-            with contextlib.suppress(psycopg.Error):
-                home = self.doors()[0]
-                connection = await self._open(home)
-                await self.drop()
-                self.connection, self.door = connection, home
+        if self.reopened is not None:
+            await self.drop()
+            (self.connection, self.door), self.reopened = self.reopened, None
         if self.connection is not None:
             return self.connection
         failure: psycopg.Error = psycopg.OperationalError("no application host is known")
@@ -116,17 +118,24 @@ class Session:
                 self.connection = await self._open(door)
             except psycopg.Error as error:
                 failure = error
+                if door.room == self.home:
+                    self.home_failed = time.monotonic()
             else:
                 self.door = door
-                if self.away:
-                    self.left_home = time.monotonic()
+                if door.room != self.home and self.returning is None:
+                    self.returning = asyncio.create_task(self._return())
                 return self.connection
         raise failure
 
-    @property
-    def away(self) -> bool:
-        """Whether the client stands in another room than its own."""
-        return self.door is not None and self.door.room != self.home
+    async def _return(self) -> None:
+        """Away from home: try its doors now and then, beside the work."""
+        while True:
+            await asyncio.sleep(HOME_AGAIN)
+            home = next(door for door in self.doors() if door.room == self.home)
+            with contextlib.suppress(psycopg.Error):
+                self.reopened = await self._open(home), home
+                self.returning = None
+                return
 
     async def drop(self) -> None:
         """Give up the connection; the next `get` opens one."""
@@ -134,6 +143,14 @@ class Session:
         if connection is not None:
             with contextlib.suppress(psycopg.Error):
                 await connection.close()
+
+    async def close(self) -> None:
+        """End the session."""
+        if self.returning is not None:
+            self.returning.cancel()
+        if self.reopened is not None:
+            await self.reopened[0].close()
+        await self.drop()
 
     async def _open(self, door: Door) -> psycopg.AsyncConnection[Any]:
         d = self.description
@@ -216,7 +233,7 @@ class Writer:
                 await self.session.drop()
                 await pause(stop, 0.1)
             await pause(stop, self.period - (time.monotonic() - begin))
-        await self.session.drop()
+        await self.session.close()
 
     async def catch_up(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Read this client's last row, and continue after it."""
@@ -283,7 +300,7 @@ async def read(
             "read", database=name, home=home, via=via, invoked=begin, outcome=outcome, node=node, seen=seen, why=why
         )
         await pause(stop, max(description["read_period"] - (time.monotonic() - begin), 0.02))
-    await session.drop()
+    await session.close()
 
 
 def _sentence(error: BaseException) -> str:
@@ -305,7 +322,7 @@ async def prepare(description: dict[str, Any]) -> None:
             await connection.execute(TABLE)
         await connection.execute("TRUNCATE drill.ledger RESTART IDENTITY")
     finally:
-        await session.drop()
+        await session.close()
 
 
 async def work(description: dict[str, Any], log: Log, stop: asyncio.Event) -> None:

@@ -1,0 +1,1 @@
+"""What every module stands on: database engine, failover, idempotency, health, metrics."""

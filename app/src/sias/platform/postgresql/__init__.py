@@ -1,0 +1,1 @@
+"""Database engine: PostgreSQL behind PgBouncer, in a cluster that fails over."""

@@ -1,0 +1,1 @@
+"""A population of the Moselle, generated for tests, training and load."""

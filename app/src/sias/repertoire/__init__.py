@@ -1,0 +1,1 @@
+"""Répertoire Général: persons, households, search."""

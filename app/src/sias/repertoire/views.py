@@ -1,0 +1,166 @@
+"""Pages of the Répertoire Général."""
+
+from django.contrib import messages
+from django.db import IntegrityError, transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_safe
+
+from sias.documents.models import Document
+from sias.platform.failover import read_only
+from sias.platform.idempotency import idempotent, key_of, new_key
+from sias.repertoire import search as engine
+from sias.repertoire import services
+from sias.repertoire.forms import PersonForm, SearchForm
+from sias.repertoire.models import Household, Person
+from sias.socle import geography
+
+
+@read_only
+@require_safe
+def search(request: HttpRequest) -> HttpResponse:
+    """The entry point: one field, two refinements, ranked results with their reasons."""
+    form = SearchForm(request.GET)
+    form.full_clean()
+    data = form.cleaned_data
+    place = geography.find(data.get("commune", "")) if data.get("commune") else None
+    question = engine.parse(data.get("q", ""), data.get("naissance", ""), place)
+    problems = []
+    if data.get("commune") and place is None:
+        problems.append(f"Commune inconnue en Moselle : « {data['commune']} ». Elle n'a pas été prise en compte.")
+    if data.get("naissance") and question.birth is None:
+        problems.append(f"Date de naissance incomprise : « {data['naissance']} ». Écrivez 31/12/1975 ou 1975.")
+    page = engine.find(question, cursor_text=request.GET.get("apres", ""))
+    following = ""
+    if page.next_cursor:
+        query = request.GET.copy()
+        query["apres"] = page.next_cursor
+        following = f"?{query.urlencode()}"
+    return render(request, "repertoire/search.html", {
+        "form": data, "question": question, "page": page, "problems": problems, "next": following,
+        "asked": not question.empty or bool(problems), "continued": "apres" in request.GET,
+        "places": geography.inhabited(),
+    })
+
+
+@read_only
+@require_safe
+def person(request: HttpRequest, identity: int) -> HttpResponse:
+    """A person: identity, household, documents."""
+    found = get_object_or_404(Person.objects.select_related("commune", "updated_by"), pk=identity)
+    memberships = list(found.memberships.select_related("household").order_by("-since"))
+    current = next((item for item in memberships if item.until is None), None)
+    return render(request, "repertoire/person.html", {
+        "person": found, "membership": current, "past": [item for item in memberships if item.until is not None],
+        "composition": services.composition(current.household) if current else None,
+        "documents": Document.objects.filter(person=found).select_related("created_by"), "idempotency_key": new_key(),
+    })
+
+
+@read_only
+@require_safe
+def household(request: HttpRequest, identity: int) -> HttpResponse:
+    """A household: who is in it, who was."""
+    found = get_object_or_404(Household, pk=identity)
+    past = found.memberships.filter(until__isnull=False).select_related("person").order_by("-until")
+    return render(request, "repertoire/household.html", {
+        "household": found, "composition": services.composition(found), "past": past,
+    })
+
+
+def _form_page(request: HttpRequest, form: PersonForm, status: int = 200, **context: object) -> HttpResponse:
+    return render(request, "repertoire/person_form.html", {
+        "form": form, "places": geography.inhabited(), "idempotency_key": key_of(request) or new_key(), **context,
+    }, status=status)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@idempotent
+def create(request: HttpRequest) -> HttpResponse:
+    """Create a person, in a new household or in one that exists."""
+    if request.method != "POST":
+        return _form_page(request, PersonForm(initial={"household": request.GET.get("foyer", "")}))
+    form = PersonForm(request.POST)
+    if not form.is_valid():
+        return _form_page(request, form, status=422)
+    try:
+        with transaction.atomic():
+            made = services.create_person(form.cleaned_data, request.user)
+    except services.HouseholdUnknownError as unknown:
+        form.add_error("household", f"Aucun foyer ne porte le numéro {unknown}.")
+    except IntegrityError as error:
+        if "nir_index" not in str(error):
+            raise
+        _point_at_holder(form)
+    else:
+        messages.success(request, f"{made} : fiche créée et enregistrée.")
+        return redirect(made)
+    return _form_page(request, form, status=422)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@idempotent
+def edit(request: HttpRequest, identity: int) -> HttpResponse:
+    """Change a person, unless someone else did meanwhile."""
+    found = get_object_or_404(Person.objects.using("default"), pk=identity)
+    if request.method != "POST":
+        return _form_page(request, PersonForm(editing=True, initial=_initial(found)), person=found)
+    form = PersonForm(request.POST, editing=True)
+    if not form.is_valid():
+        return _form_page(request, form, status=422, person=found)
+    if form.cleaned_data["version"] is None:
+        form.add_error(None, "Le numéro de version manque : rouvrez la fiche.")
+        return _form_page(request, form, status=422, person=found)
+    try:
+        with transaction.atomic():
+            changed = services.update_person(found, form.cleaned_data, request.user)
+    except services.StaleVersionError:
+        return _conflict(request, form, identity)
+    except IntegrityError as error:
+        if "nir_index" not in str(error):
+            raise
+        _point_at_holder(form)
+        return _form_page(request, form, status=422, person=found)
+    messages.success(request, "Toutes les modifications sont enregistrées." if changed else "Rien n'avait changé.")
+    return redirect(found)
+
+
+def _initial(found: Person) -> dict:
+    return {
+        **{name: getattr(found, name) for name in services.FIELDS}, "version": found.version,
+        "commune": geography.places()[found.commune_id].label if found.commune_id in geography.places() else "",
+    }
+
+
+def _conflict(request: HttpRequest, form: PersonForm, identity: int) -> HttpResponse:
+    """Show the form again with what was typed, and beside each field what the other one saved."""
+    current = Person.objects.using("default").select_related("updated_by").get(pk=identity)
+    saved = _initial(current)
+    differences = []
+    for name, field in form.fields.items():
+        if name in {"version", "nir"}:
+            continue
+        theirs, mine = saved[name], form.cleaned_data[name]
+        if name == "commune":
+            mine = geography.places()[mine].label if mine else ""
+        if theirs != mine:
+            differences.append({"label": field.label, "theirs": theirs, "mine": mine})
+    again = PersonForm({**request.POST.dict(), "version": current.version}, editing=True)
+    return _form_page(
+        request, again, status=409, person=current, conflict=current, differences=differences,
+        # A new attempt is another write: the version changed, so must the key.
+        idempotency_key=new_key(),
+    )
+
+
+def _point_at_holder(form: PersonForm) -> None:
+    from sias.repertoire import nir  # noqa: PLC0415 - only on this path
+
+    holder = Person.objects.using("default").filter(nir_index=nir.blind_index(form.cleaned_data["nir"])).first()
+    where = f" : {holder}, dossier {holder.number} ({reverse('repertoire:person', args=[holder.pk])})" if holder else ""
+    form.add_error("nir", f"Ce NIR est déjà celui d'une autre personne{where}. Vérifiez s'il s'agit d'un doublon.")
+
+
+create.sias_form = PersonForm
+edit.sias_form = PersonForm

@@ -1,0 +1,1 @@
+"""Common dictionaries: geography."""

@@ -1,0 +1,20 @@
+"""Addresses. Drills and load tests use them too: see ARCHITECTURE.md before changing one."""
+
+from django.urls import include, path
+
+from sias.accounts import views as accounts
+from sias.platform import views as platform
+
+urlpatterns = [
+    path("", platform.home, name="home"),
+    path("connexion/", accounts.sign_in, name="sign_in"),
+    path("deconnexion/", accounts.sign_out, name="sign_out"),
+    path("healthz/live", platform.live, name="live"),
+    path("healthz/ready", platform.ready, name="ready"),
+    path("metrics", platform.metrics_page, name="metrics"),
+    path("", include("sias.repertoire.urls")),
+    path("", include("sias.documents.urls")),
+]
+handler500 = "sias.platform.failover.server_error"
+handler404 = "sias.platform.views.not_found"
+handler403 = "sias.platform.views.forbidden"

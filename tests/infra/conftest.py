@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import shlex
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -72,7 +77,37 @@ def prometheus(lab: Inventory) -> Iterator[Prometheus]:
         yield Prometheus(client)
 
 
+Attempt = tuple[str, int, str]
+Look = Callable[[str | None, list[Attempt]], list[str]]
+
+
 @pytest.fixture(scope="session")
-def probe_program() -> str:
-    """Source of the small program that looks from inside a machine (see probe.py)."""
-    return (Path(__file__).parent / "probe.py").read_text(encoding="utf-8")
+def look_from(on: Reach) -> Look:
+    """Try TCP connections from inside a machine (None: from the controller), all at once; see probe.py."""
+    program = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
+
+    def look(name: str | None, attempts: list[Attempt]) -> list[str]:
+        if not attempts:
+            return []
+        lines = "".join(json.dumps(attempt) + "\n" for attempt in attempts)
+        if name is None:
+            command = [sys.executable, "-c", program]
+            output = subprocess.run(command, input=lines, capture_output=True, text=True, check=True).stdout
+        else:
+            packed = base64.b64encode(lines.encode()).decode()
+            output = on(name).check_output(f"echo {packed} | base64 -d | python3 -c {shlex.quote(program)}")
+        results: list[str] = [json.loads(line) for line in output.splitlines()]
+        assert len(results) == len(attempts), output
+        return results
+
+    return look
+
+
+@pytest.fixture(scope="session")
+def listening(lab: Inventory, on: Reach) -> dict[str, set[int]]:
+    """The TCP ports on which each machine listens to others (loopback and link-local aside)."""
+    found: dict[str, set[int]] = {}
+    for name in lab.hosts:
+        sockets = [line.split()[3].rpartition(":") for line in on(name).check_output("ss -Hltn").splitlines()]
+        found[name] = {int(port) for address, _, port in sockets if not address.startswith(("127.", "[::1]", "[fe80"))}
+    return found

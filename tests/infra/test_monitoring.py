@@ -19,7 +19,20 @@ RULE_FILES = sorted(p for p in (ROOT / "monitoring/alerts").glob("*.yml") if not
 # Words of PromQL that look like metric names.
 WORDS = {
     *("abs", "absent", "and", "avg_over_time", "by", "count", "for", "group_left", "histogram_quantile", "ignoring"),
-    *("increase", "last_over_time", "le", "max", "min_over_time", "on", "or", "predict_linear", "rate", "sum", "time"),
+    *(
+        "increase",
+        "last_over_time",
+        "le",
+        "max",
+        "min_over_time",
+        "offset",
+        "on",
+        "or",
+        "predict_linear",
+        "rate",
+        "sum",
+        "time",
+    ),
     *("timestamp", "unless", "vector"),
 }
 Value = TypeVar("Value")

@@ -84,8 +84,8 @@ def certificates(paths: Iterable[Path]) -> Iterator[Sample]:
 
 
 def backups(stanza: str) -> Iterator[Sample]:
-    """Yield what this host's own repository (repo1) holds of the stanza."""
-    command = ["pgbackrest", f"--stanza={stanza}", "--repo=1", "--output=json", "--log-level-file=off", "info"]
+    """Yield what this host's own repository, the only one of its configuration, holds of the stanza."""
+    command = ["pgbackrest", f"--stanza={stanza}", "--output=json", "--log-level-file=off", "info"]
     yield from read_backups(run(command), stanza)
 
 

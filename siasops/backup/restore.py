@@ -352,6 +352,11 @@ def prove(
     if target.moment is None:
         with progress.step("ask the primary for its last segment, and count its rows"):
             live = _anchor(restorer)
+    elif archive.look(inventory, fleet) is not None:
+        with progress.step("have the primary archive its last segment"):
+            _anchor(restorer)
+    else:
+        progress.say("no database host is primary: what was not archived before it was lost cannot be recovered")
     with scratch(restorer, keep=keep, say=progress.say):
         with progress.step(f"restore room {repository.room}'s repository on {host}, to {target}"):
             begin = progress.elapsed
@@ -384,6 +389,8 @@ def _anchor(restorer: Restorer) -> tuple[str, str, dict[str, int]]:
             "no database host is primary: there is nothing to compare a copy with. See `sias cluster status`."
         )
     counts = json.loads(restorer.live_query(found.host, COUNTS))
+    # A commit of its own: recovery to a moment ends at the first commit after it, and a quiet database has none.
+    restorer.live_query(found.host, "SELECT pg_current_xact_id()")
     segment, position = restorer.live_query(
         found.host, "SELECT pg_walfile_name(lsn) || ' ' || lsn FROM pg_create_restore_point('sias-restore-proof') lsn"
     ).split()

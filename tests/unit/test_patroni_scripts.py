@@ -30,6 +30,7 @@ database = load("patroni_database")
 
 DYNAMIC = {
     "ttl": 20,
+    "loop_wait": 0,
     "synchronous_mode": True,
     "postgresql": {"use_slots": True, "parameters": {"wal_level": "logical"}},
 }
@@ -78,6 +79,7 @@ def test_an_equal_configuration_is_left_alone() -> None:
 def test_only_what_differs_is_sent() -> None:
     current = {
         "ttl": 30,
+        "loop_wait": 0,
         "synchronous_mode": True,
         "postgresql": {"use_slots": True, "parameters": {"wal_level": "replica"}},
     }

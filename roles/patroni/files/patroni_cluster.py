@@ -28,6 +28,8 @@ import yaml
 
 REQUEST_TIMEOUT = 3.0
 """Seconds for one question to a member."""
+SETTLE_ROUNDS = 5
+"""Rounds of Patroni after which every member has taken up a change."""
 SYNCHRONOUS_ROLES = ("sync_standby", "quorum_standby")
 
 
@@ -178,6 +180,28 @@ def wait_until_whole(rest: Rest, wanted: dict[str, Any], deadline: float) -> dic
         time.sleep(0.5)
 
 
+def pending_restarts(cluster: dict[str, Any]) -> dict[str, list[str]]:
+    """List the parameters of each member that count only after a restart."""
+    return {
+        member["name"]: sorted(member.get("pending_restart_reason", {}))
+        for member in cluster["members"]
+        if member.get("pending_restart")
+    }
+
+
+def settle(rest: Rest, wanted: dict[str, Any], deadline: float) -> dict[str, Any]:
+    """Watch the cluster while members take up a change, and return it whole.
+
+    Members do not tell when they have read a new configuration: each does in its next round, which ends with a second
+    of Patroni's own after a reload. A change of k or of a time may also move the synchronous standbys.
+    """
+    end = time.monotonic() + SETTLE_ROUNDS * float(wanted["dynamic"]["loop_wait"])
+    while time.monotonic() < end:
+        wait_until_whole(rest, wanted, deadline)
+        time.sleep(0.5)
+    return wait_until_whole(rest, wanted, deadline)
+
+
 def converge(rest: Rest, wanted: dict[str, Any], deadline: float, check: bool) -> dict[str, Any]:
     """Wait, compare, change.
 
@@ -195,13 +219,8 @@ def converge(rest: Rest, wanted: dict[str, Any], deadline: float, check: bool) -
         status, answer = rest.anyone("PATCH", "/config", patch)
         if status != http.client.OK:
             raise OSError(f"Patroni refused the configuration: {status} {answer}")
-        # A change of k or of a timeout may move the synchronous standbys.
-        cluster = wait_until_whole(rest, wanted, deadline)
-    pending = {
-        member["name"]: sorted(member.get("pending_restart_reason", {}))
-        for member in cluster["members"]
-        if member.get("pending_restart")
-    }
+        cluster = settle(rest, wanted, deadline)
+    pending = pending_restarts(cluster)
     return {"changed": bool(patch), "patch": patch, "leader": leader_of(cluster), "pending_restart": pending}
 
 

@@ -97,9 +97,7 @@ def test_a_parameter_that_the_inventory_does_not_know_is_removed() -> None:
 
 
 def test_numbers_and_words_of_the_same_value_are_equal() -> None:
-    assert (
-        cluster.patch_for({"ttl": "20", "synchronous_mode": True, "postgresql": DYNAMIC["postgresql"]}, DYNAMIC) == {}
-    )
+    assert cluster.patch_for({**DYNAMIC, "ttl": "20"}, DYNAMIC) == {}
 
 
 class Answers:

@@ -232,14 +232,19 @@ def print_lines(lines: list[checks.Line]) -> None:
 
 def table(repository: Repository, now: datetime) -> Table:
     """Make the table of one repository."""
-    result = Table("backup", "type", "age", "took", "database", "stored", "write-ahead log", box=None, pad_edge=False)
+    result = Table("backup", "type", "age", "took", "database", "stored", "consistent at", box=None, pad_edge=False)
     for entry in repository.backups:
         took = (entry.stopped - entry.started).total_seconds()
-        wal = entry.wal_start if entry.wal_start == entry.wal_stop else f"{entry.wal_start} … {entry.wal_stop}"
         mark = " (damaged pages)" if entry.damaged else ""
         age = checks.hours(entry.age(now))
         result.add_row(
-            entry.label + mark, entry.type, age, f"{took:.0f} s", size(entry.size), size(entry.repository_size), wal
+            entry.label + mark,
+            entry.type,
+            age,
+            f"{took:.0f} s",
+            size(entry.size),
+            size(entry.repository_size),
+            entry.wal_stop,
         )
     return result
 

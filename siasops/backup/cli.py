@@ -232,7 +232,7 @@ def print_lines(lines: list[checks.Line]) -> None:
 
 def table(repository: Repository, now: datetime) -> Table:
     """Make the table of one repository."""
-    result = Table("backup", "type", "age", "took", "database", "stored", "consistent at", box=None, pad_edge=False)
+    result = Table("backup", "type", "age", "took", "database", "stored", box=None, pad_edge=False)
     for entry in repository.backups:
         took = (entry.stopped - entry.started).total_seconds()
         mark = " (damaged pages)" if entry.damaged else ""

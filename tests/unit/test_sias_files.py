@@ -109,3 +109,19 @@ def test_what_cannot_be_written_is_named(entry: dict[str, Any]) -> None:
     answer = run([entry])
     assert answer["failed"]
     assert entry["path"] in answer["msg"]
+
+
+def test_a_text_that_its_own_command_refuses_does_not_replace_the_old(tmp_path: Path) -> None:
+    path = tmp_path / "thing.conf"
+    path.write_text("good\n", encoding="utf-8")
+    answer = run([{"path": str(path), "content": "bad\n", "validate": "grep -q good %s"}])
+    assert answer["failed"]
+    assert str(path) in answer["msg"]
+    assert path.read_text(encoding="utf-8") == "good\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_text_that_its_own_command_accepts_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "thing.conf"
+    assert run([{"path": str(path), "content": "good\n", "validate": "grep -q good %s"}])["changed"]
+    assert path.read_text(encoding="utf-8") == "good\n"

@@ -232,19 +232,16 @@ def print_lines(lines: list[checks.Line]) -> None:
 
 def table(repository: Repository, now: datetime) -> Table:
     """Make the table of one repository."""
-    result = Table("backup", "type", "age", "took", "database", "stored", box=None, pad_edge=False)
+    result = Table(box=None, pad_edge=False)
+    result.add_column("backup", no_wrap=True, overflow="ignore")
+    for name in ("type", "age", "took", "database", "stored"):
+        result.add_column(name, no_wrap=True)
     for entry in repository.backups:
         took = (entry.stopped - entry.started).total_seconds()
         mark = " (damaged pages)" if entry.damaged else ""
         age = checks.hours(entry.age(now))
         result.add_row(
-            entry.label + mark,
-            entry.type,
-            age,
-            f"{took:.0f} s",
-            size(entry.size),
-            size(entry.repository_size),
-            entry.wal_stop,
+            entry.label + mark, entry.type, age, f"{took:.0f} s", size(entry.size), size(entry.repository_size)
         )
     return result
 

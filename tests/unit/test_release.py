@@ -78,14 +78,14 @@ class Host:
         self.releases = root / "releases"
         for number in range(1, 6):
             home = self.releases / f"{number}-py3.11"
-            home.mkdir(parents=True)
+            (home / "bin").mkdir(parents=True)
             os.utime(home, (number, number))
             (self.releases / str(number)).symlink_to(home.name)
         self.current = root / "current"
         self.note = root / "state/running"
         self.settings = root / "app.env"
         self.settings.write_text("A=1\n", encoding="utf-8")
-        self.point(5)
+        self.release = 5
         monkeypatch.setattr(tool, "RELEASES", self.releases)
         monkeypatch.setattr(tool, "CURRENT", self.current)
         monkeypatch.setattr(tool, "NOTE", self.note)
@@ -93,10 +93,6 @@ class Host:
         monkeypatch.setattr(tool, "drained", self.drained)
         monkeypatch.setattr(tool, "ask", lambda *_: (200, "") if self.ready else (503, "no database"))
         monkeypatch.setattr(tool, "wanted", lambda: f"{self.current.resolve()} {self.settings.read_text()}")
-
-    def point(self, number: int) -> None:
-        self.current.unlink(missing_ok=True)
-        self.current.symlink_to(f"releases/{number}")
 
     def systemctl(self, verb: str, *arguments: str) -> bool:
         if verb == "restart":
@@ -107,7 +103,7 @@ class Host:
         return nullcontext()
 
     def apply(self) -> str:
-        said: str = self.tool.apply("app-a1", "sias.internal", 0, 3)
+        said: str = self.tool.apply(self.releases / str(self.release), "app-a1", "sias.internal", 0, 3)
         return said
 
 
@@ -124,7 +120,7 @@ def test_it_starts_then_leaves_alone_what_runs(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [lambda host: host.point(4), lambda host: host.settings.write_text("A=2\n", encoding="utf-8")]
+    "change", [lambda host: setattr(host, "release", 4), lambda host: host.settings.write_text("A=2\n", encoding="utf-8")]
 )
 def test_another_release_or_setting_restarts(host: Host, change: Callable[[Host], object]) -> None:
     host.apply()
@@ -134,7 +130,7 @@ def test_another_release_or_setting_restarts(host: Host, change: Callable[[Host]
 
 def test_a_release_that_never_became_ready_is_tried_again(host: Host) -> None:
     host.apply()
-    host.point(4)
+    host.release = 4
     host.ready = False
     with pytest.raises(host.tool.ApplicationError, match="no database"):
         host.apply()
@@ -142,8 +138,16 @@ def test_a_release_that_never_became_ready_is_tried_again(host: Host) -> None:
     assert host.apply() == "restarted"
 
 
+def test_a_release_that_is_not_there_is_refused_and_nothing_moves(host: Host) -> None:
+    host.apply()
+    host.release = 9
+    with pytest.raises(host.tool.ApplicationError, match="holds no release"):
+        host.apply()
+    assert host.current.resolve() == (host.releases / "5").resolve()
+
+
 def test_the_newest_releases_stay_and_the_one_that_runs(host: Host) -> None:
-    host.point(1)
+    host.release = 1
     host.apply()
     assert sorted(path.name for path in host.releases.iterdir()) == sorted(
         [f"{number}{end}" for number in (1, 3, 4, 5) for end in ("", "-py3.11")]

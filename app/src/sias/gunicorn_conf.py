@@ -33,12 +33,12 @@ errorlog = "-"
 control_socket_disable = True  # hosts run it in a sandbox: no second socket to guard
 
 
-def on_starting(server) -> None:  # noqa: ANN001, ARG001, D103 - gunicorn's hook
+def on_starting(server) -> None:  # noqa: ARG001, D103 - gunicorn's hook
     shutil.rmtree(_metrics, ignore_errors=True)
     _metrics.mkdir(parents=True, exist_ok=True)
 
 
-def child_exit(server, worker) -> None:  # noqa: ANN001, ARG001, D103 - gunicorn's hook
+def child_exit(server, worker) -> None:  # noqa: ARG001, D103 - gunicorn's hook
     from prometheus_client import multiprocess  # noqa: PLC0415 - after the folder is named
 
     multiprocess.mark_process_dead(worker.pid)

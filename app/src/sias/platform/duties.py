@@ -46,7 +46,7 @@ def purge_sessions() -> tuple[str, bool]:
     return _purge(Session.objects.using("default").filter(expire_date__lt=timezone.now()), "sessions")
 
 
-def _purge(rows, word: str) -> tuple[str, bool]:  # noqa: ANN001 - a queryset
+def _purge(rows, word: str) -> tuple[str, bool]:
     """Delete a bounded number of rows: a long transaction would hold the horizon of vacuum."""
     old = list(rows.values_list("pk", flat=True)[:BATCH])
     if old:

@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections, transaction
@@ -119,7 +120,7 @@ class FailoverMiddleware:
                     _be_read_only(connection, request)
                 response = self.get_response(request)
                 failure = getattr(response, "sias_failure", None)
-                if failure is not None or response.status_code >= 400:
+                if failure is not None or response.status_code >= HTTPStatus.BAD_REQUEST:
                     transaction.set_rollback(True, using=alias)
         except (DatabaseError, InterfaceError) as error:
             if not (is_transient(error) or isinstance(error, ReplicaBehindError)):
@@ -136,7 +137,7 @@ class FailoverMiddleware:
         return response, None, False
 
 
-def _be_read_only(connection, request: HttpRequest) -> None:  # noqa: ANN001 - a DatabaseWrapper
+def _be_read_only(connection, request: HttpRequest) -> None:
     """Forbid writes and make sure that the replica has what this browser last wrote."""
     position = request.get_signed_cookie(POSITION_COOKIE, default="", salt=POSITION_COOKIE, max_age=POSITION_AGE)
     position = position if _POSITION.match(position) else ""

@@ -24,18 +24,18 @@ def reads() -> str:
 class Router:
     """Django's database router."""
 
-    def db_for_read(self, model, **hints) -> str:  # noqa: ANN001, ANN003, ARG002 - Django's interface
+    def db_for_read(self, model, **hints) -> str:  # noqa: ARG002 - Django's interface
         """Return where reads go."""
         return _reads.get()
 
-    def db_for_write(self, model, **hints) -> str:  # noqa: ANN001, ANN003, ARG002
+    def db_for_write(self, model, **hints) -> str:  # noqa: ARG002
         """Writes go to the primary, always."""
         return "default"
 
-    def allow_relation(self, *_objects, **_hints) -> bool:  # noqa: ANN002, ANN003
+    def allow_relation(self, *_objects, **_hints) -> bool:
         """Both aliases are one cluster."""
         return True
 
-    def allow_migrate(self, db: str, app_label: str, **_hints) -> bool:  # noqa: ANN003, ARG002
+    def allow_migrate(self, db: str, app_label: str, **_hints) -> bool:  # noqa: ARG002
         """Only the primary is migrated."""
         return db == "default"

@@ -35,6 +35,22 @@ KINDS = ("single", "couple", "family", "lone parent", "others")
 KIND_WEIGHTS = list(accumulate((36, 27, 24, 9, 4)))
 MARRIED_NAME = ((1950, 0.95), (1970, 0.85), (1990, 0.6), (2100, 0.35))   # born before -> takes the husband's name
 
+# Chances, orders of magnitude.
+EVEN = 0.5
+DOUBLE_NAME = 0.02             # KLEIN-MULLER
+FROM_ELSEWHERE = 0.09          # first name that a family brought with it
+OTHER_DECADE = 0.12            # fashions overlap
+FIRST_DECADE, LAST_DECADE = 1920, 2020
+SECOND_NAME = 0.55             # second first name
+BORN_IN_A_VILLAGE = 0.22       # else in a town with a maternity ward, or abroad
+NIR_UNKNOWN = 0.03
+HAS_PHONE, LANDLINE, NEW_MOBILE, HAS_EMAIL = 0.85, 0.35, 0.3, 0.4
+THIRD_ADULT = 0.3              # of households of unrelated adults
+WIDOW, WIDOWS_BORN_BEFORE = 0.6, 1960   # a woman alone who bears a husband's name
+MOVED_OUT, MOST_FORMER = 0.06, 2000     # adults whose former household is known; households kept to choose from
+ALONE_AND_OLD, WOMEN_ALONE_OLD, WOMEN_ALONE = 0.45, 0.7, 0.45
+LONE_MOTHERS, GIRLS_BORN = 0.84, 0.49
+
 
 @dataclass
 class Shard:
@@ -52,11 +68,6 @@ class Shard:
 def _communes() -> tuple[list[geography.Place], list[int]]:
     found = geography.inhabited()
     return found, list(accumulate(place.population for place in found))
-
-
-@cache
-def _towns() -> tuple[list[tuple[str, str]], list[int]]:
-    return [town[:2] for town in pool.BIRTH_TOWNS], list(accumulate(town[2] for town in pool.BIRTH_TOWNS))
 
 
 @cache
@@ -106,21 +117,20 @@ class _Maker:
     def surname(self) -> str:
         names, weights = pool.surnames()
         name = self.pick(names, weights)
-        if self.draw() < 0.02:
+        if self.draw() < DOUBLE_NAME:
             other = self.pick(names, weights)
             if other != name:
                 return f"{name}-{other}"
         return name
 
     def first(self, sex: str, year: int) -> str:
-        if self.draw() < 0.09:
-            names = pool.GIRLS_ELSEWHERE if sex == "F" else pool.BOYS_ELSEWHERE
+        if self.draw() < FROM_ELSEWHERE:
+            names = pool.first_names_elsewhere(sex)
             return names[int(self.draw() * len(names))]
-        book = pool.GIRLS if sex == "F" else pool.BOYS
-        decade = min(max(year // 10 * 10, 1920), 2020)
-        if self.draw() < 0.12:   # fashions overlap
-            decade = min(max(decade + (10 if self.draw() < 0.5 else -10), 1920), 2020)
-        names = book[decade]
+        decade = year // 10 * 10
+        if self.draw() < OTHER_DECADE:
+            decade += 10 if self.draw() < EVEN else -10
+        names = pool.first_names(sex)[min(max(decade, FIRST_DECADE), LAST_DECADE)]
         return self.pick(names, _zipf(len(names)))
 
     def born(self, low: float, high: float) -> date:
@@ -130,11 +140,11 @@ class _Maker:
     def national(self, sex: str, born: date) -> tuple[str, str]:
         """Return a NIR that no other person has (13 characters and key), and the place of birth in words."""
         for _ in range(50):
-            if self.draw() < 0.22:
+            if self.draw() < BORN_IN_A_VILLAGE:
                 place = self.pick(*_communes())
                 code, name = place.code, place.name
             else:
-                code, name = self.pick(*_towns())
+                code, name = self.pick(*pool.birth_towns())
             cell = (sex, born.year % 100, born.month, code)
             order = self.orders.get(cell, 0)
             if order < ORDERS:
@@ -150,20 +160,20 @@ class _Maker:
         self.next_person += 1
         first = self.first(sex, born.year)
         firsts = first
-        if self.draw() < 0.55:
+        if self.draw() < SECOND_NAME:
             second = self.first(sex, born.year - 25)
             if second != first:
                 firsts = f"{first} {second}"
         number, birthplace = self.national(sex, born)
-        if self.draw() < 0.03:
+        if self.draw() < NIR_UNKNOWN:
             number = ""
         adult = born.year < TODAY.year - ADULT
         phone = email = ""
-        if adult and self.draw() < 0.85:
+        if adult and self.draw() < HAS_PHONE:
             digits = int(self.draw() * 1_000_000)
-            phone = (f"0387{digits:06d}" if self.draw() < 0.35
-                     else f"0{6 + (self.draw() < 0.3)}{int(self.draw() * 100):02d}{digits:06d}")
-        if adult and self.draw() < 0.4:
+            phone = (f"0387{digits:06d}" if self.draw() < LANDLINE
+                     else f"0{6 + (self.draw() < NEW_MOBILE)}{int(self.draw() * 100):02d}{digits:06d}")
+        if adult and self.draw() < HAS_EMAIL:
             email = f"{_compact(first).lower()}.{_compact(usage_name or birth_name).lower()}{identity % 1000}@example.org"
         birth_norm, usage_norm, first_norm = _compact(birth_name), _compact(usage_name), _compact(first)
         self.last_names[birth_norm] += 1
@@ -191,7 +201,7 @@ class _Maker:
         self.households.append(f"{identity}\tF{identity:08d}\t{STAMP}\n")
         place = self.pick(*_communes())
         home = (
-            f"{1 + int(self.draw() ** 2 * 120)} {pool.STREETS[int(self.draw() * len(pool.STREETS))]}",
+            f"{1 + int(self.draw() ** 2 * 120)} {self.street()}",
             place.postal_codes[int(self.draw() * len(place.postal_codes))], place.code,
         )
         kind = self.pick(KINDS, KIND_WEIGHTS)
@@ -204,17 +214,21 @@ class _Maker:
         elif kind == "lone parent":
             self.lone_parent(identity, home, min(room - 1, self.children()))
         else:
-            for _ in range(min(room, 2 + (self.draw() < 0.3))):
+            for _ in range(min(room, 2 + (self.draw() < THIRD_ADULT))):
                 self.adult(identity, home, self.born(19, 80))
         return self.next_person - before
+
+    def street(self) -> str:
+        streets = pool.data()["streets"]
+        return streets[int(self.draw() * len(streets))]
 
     def children(self) -> int:
         return self.pick((1, 2, 3, 4, 5), (40, 80, 94, 98, 100))
 
     def adult(self, household: int, home: tuple, born: date, sex: str = "") -> None:
-        sex = sex or ("F" if self.draw() < 0.5 else "M")
+        sex = sex or ("F" if self.draw() < EVEN else "M")
         name = self.surname()
-        usage = self.surname() if sex == "F" and born.year < 1960 and self.draw() < 0.6 else ""
+        usage = self.surname() if sex == "F" and born.year < WIDOWS_BORN_BEFORE and self.draw() < WIDOW else ""
         person = self.person(home, sex, born, name, usage if usage != name else "")
         self.settle(person, household, born)
 
@@ -222,14 +236,14 @@ class _Maker:
         """Put an adult into the household; some came from another, which they left as a young adult."""
         grown = born + timedelta(days=int(self.between(18.2, 26) * 365.25))
         since = max(born, min(grown, TODAY - timedelta(days=30)))
-        if self.left and since > born and self.draw() < 0.06:
+        if self.left and since > born and self.draw() < MOVED_OUT:
             former = self.left[int(self.draw() * len(self.left))]
             self.member(person, former, "E", born, since)
         self.member(person, household, "A", since)
 
     def alone(self, household: int, home: tuple) -> None:
-        old = self.draw() < 0.45
-        sex = "F" if self.draw() < (0.7 if old else 0.45) else "M"
+        old = self.draw() < ALONE_AND_OLD
+        sex = "F" if self.draw() < (WOMEN_ALONE_OLD if old else WOMEN_ALONE) else "M"
         self.adult(household, home, self.born(66, 99) if old else self.born(18.1, 66), sex)
 
     def couple(self, household: int, home: tuple, children: int) -> None:
@@ -246,11 +260,11 @@ class _Maker:
         self.kids(household, home, her_birth, his_name, children)
 
     def lone_parent(self, household: int, home: tuple, children: int) -> None:
-        sex = "F" if self.draw() < 0.84 else "M"
+        sex = "F" if self.draw() < LONE_MOTHERS else "M"
         born = self.born(22, 55)
         name = self.surname()
         self.settle(self.person(home, sex, born, name), household, born)
-        kids_name = name if sex == "M" or self.draw() < 0.5 else self.surname()
+        kids_name = name if sex == "M" or self.draw() < EVEN else self.surname()
         self.kids(household, home, born, kids_name, children)
 
     def kids(self, household: int, home: tuple, mother: date, name: str, count: int) -> None:
@@ -258,9 +272,9 @@ class _Maker:
         for _ in range(max(count, 0)):
             born = self.born(0, oldest)
             role = "E" if born.year >= TODAY.year - ADULT else "A"
-            person = self.person(home, "F" if self.draw() < 0.49 else "M", born, name)
+            person = self.person(home, "F" if self.draw() < GIRLS_BORN else "M", born, name)
             self.member(person, household, role, born)
-        if count > 0 and len(self.left) < 2000:
+        if count > 0 and len(self.left) < MOST_FORMER:
             self.left.append(household)
 
 

@@ -34,6 +34,8 @@ SELECT 'index', i.indrelid::regclass::text, c.relname, pg_get_indexdef(i.indexre
    AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid AND contype IN ('u', 'x', 'p'))
 """
 
+MOST = 5_000_000
+FEW = 5_000   # persons: below, starting processes costs more than it saves
 Progress = Callable[..., None]
 
 
@@ -54,8 +56,8 @@ class Result:
 
 def check(persons: int, *, replace: bool, seed: int) -> bool:
     """Tell whether a load is needed; raise RefusedError when it must not be done."""
-    if persons < 1 or persons > 5_000_000:
-        raise RefusedError("--persons: entre 1 et 5 000 000.")
+    if not 1 <= persons <= MOST:
+        raise RefusedError(f"--persons : entre 1 et {MOST}.")
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_user, pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'repertoire_person'::regclass")
         user, owner = cursor.fetchone()
@@ -75,7 +77,7 @@ def check(persons: int, *, replace: bool, seed: int) -> bool:
 
 def _shards(persons: int, seed: int, processes: int) -> Iterator[generator.Shard]:
     work = generator.tasks(persons, seed)
-    if processes <= 1 or persons < 5_000:
+    if processes <= 1 or persons < FEW:
         yield from map(generator.make_shard, work)
         return
     # spawn: a fork would share the database connection. An executor, not a Pool: it notices a child that dies.
@@ -109,8 +111,7 @@ def load(persons: int, seed: int, progress: Progress, processes: int | None = No
         _copy(cursor, "repertoire_nameform", ("kind", "norm", "phonetic", "variants", "uses"), _dictionary(last, first))
         _restore(cursor, definitions, progress)
         for table in TABLES:
-            cursor.execute("SELECT setval(pg_get_serial_sequence(%s, 'id'), (SELECT coalesce(max(id), 1) FROM "
-                           f"{table}))", [table])
+            cursor.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), coalesce(max(id), 1)) FROM {table}")  # noqa: S608
         progress("vérifie les foyers", persons, persons)
         cursor.execute("SELECT count(*) FROM repertoire_person p WHERE NOT EXISTS (SELECT FROM repertoire_membership m "
                        "WHERE m.person_id = p.id AND m.until IS NULL)")
@@ -128,7 +129,7 @@ def load(persons: int, seed: int, progress: Progress, processes: int | None = No
     return result
 
 
-def _drop(cursor) -> list[tuple]:  # noqa: ANN001
+def _drop(cursor) -> list[tuple]:
     cursor.execute(DEFINITIONS, {"tables": list(TABLES)})
     definitions = cursor.fetchall()
     for kind, table, name, _definition, _foreign in sorted(definitions, key=lambda row: not row[4]):
@@ -138,7 +139,7 @@ def _drop(cursor) -> list[tuple]:  # noqa: ANN001
     return definitions
 
 
-def _restore(cursor, definitions: list[tuple], progress: Progress) -> None:  # noqa: ANN001
+def _restore(cursor, definitions: list[tuple], progress: Progress) -> None:
     """Build indexes, then constraints, foreign keys last."""
     for table in TABLES:
         cursor.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
@@ -148,14 +149,14 @@ def _restore(cursor, definitions: list[tuple], progress: Progress) -> None:  # n
         cursor.execute(definition if kind == "index" else f'ALTER TABLE {table} ADD CONSTRAINT "{name}" {definition}')
 
 
-def _copy(cursor, table: str, columns: Iterable[str], chunks: Iterable[bytes]) -> None:  # noqa: ANN001
+def _copy(cursor, table: str, columns: Iterable[str], chunks: Iterable[bytes]) -> None:
     names = ", ".join(f'"{column}"' for column in columns)
     with cursor.copy(f"COPY {table} ({names}) FROM STDIN (FREEZE)") as copy:
         for chunk in chunks:
             copy.write(chunk)
 
 
-def _copy_persons(cursor, persons: int, seed: int, processes: int, progress: Progress) -> tuple:  # noqa: ANN001
+def _copy_persons(cursor, persons: int, seed: int, processes: int, progress: Progress) -> tuple:
     digest = hashlib.sha256()
     last: Counter = Counter()
     first: Counter = Counter()

@@ -39,6 +39,9 @@ _RULES: tuple[tuple[re.Pattern, str], ...] = tuple(
 _VOWELS = re.compile(r"[AEIOUY]+")
 _DOUBLED = re.compile(r"(.)\1+")
 LONGEST_CODE = 40
+SHORTEST_CUT = 3     # letters: a name of two has no form one letter short
+SHORTEST_START = 3   # letters that count as the beginning of a name
+ONE_ERROR, SAME_SOUND = 75, 86   # likeness, however short the name
 
 
 def _vowel(match: re.Match) -> str:
@@ -66,7 +69,7 @@ def variants(name: str) -> list[str]:
     common, so that an index on them finds every such pair, however short the name; trigrams miss short names.
     """
     forms = {name}
-    if len(name) > 2:
+    if len(name) >= SHORTEST_CUT:
         forms.update(name[:place] + name[place + 1:] for place in range(len(name)))
     return sorted(forms)
 
@@ -79,9 +82,9 @@ def likeness(asked: str, name: str, asked_code: str, name_code: str) -> int:
     distance = OSA.distance(asked, name)
     score = 100 - round(100 * distance / longest)
     if distance == 1:
-        score = max(score, 75)
+        score = max(score, ONE_ERROR)
     if asked_code == name_code:
-        score = max(score, 86)
-    if len(asked) >= 3 and name.startswith(asked):
+        score = max(score, SAME_SOUND)
+    if len(asked) >= SHORTEST_START and name.startswith(asked):
         score = max(score, 72 + round(20 * len(asked) / longest))
     return min(score, 99)

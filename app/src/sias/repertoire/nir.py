@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
 _SHAPE = re.compile(r"^[1-478]\d{2}(0[1-9]|1[0-2]|[2-9]\d)(\d{2}|2[AB])\d{6}$")
+LENGTH = 15   # with the key
 _CONTEXT = [b"sias nir v1"]
 
 
@@ -31,7 +32,7 @@ def key(number: str) -> int:
 
 def problem(number: str) -> str:
     """Return what is wrong with a cleaned number in one French sentence, "" when nothing is."""
-    if len(number) != 15:
+    if len(number) != LENGTH:
         return f"Le NIR compte 13 caractères et une clé de 2 chiffres ; {len(number)} reçus."
     if not _SHAPE.match(number[:13]):
         return "Le NIR n'a pas la forme attendue : sexe, année, mois, département, commune, ordre."

@@ -20,14 +20,16 @@ from sias.platform.routing import reads
 from sias.repertoire import names, nir
 from sias.repertoire.models import NameForm, Person
 from sias.socle.geography import Place
-from sias.socle.text import compact, normalise
+from sias.socle.text import compact
 
 PAGE = 20
 MOST_NAMES = 40          # per word of the question, the best ones
 MOST_PERSONS = 5000      # ranked per way of reading the question; beyond it the page says so
 WORTH = 60               # likeness of a name below which it is not shown
 TRIGRAM = 0.45           # pg_trgm similarity: for long names with two errors; one error is the forms' business
+LOOSE, LOOSE_BOTH = 50, 550   # likeness of a name, and of both weighed, when the very day of birth is right
 YEAR = timedelta(days=366)
+MONTHS = 12
 
 _DATE = re.compile(r"\b(\d{1,2})[/.\- ](\d{1,2})[/.\- ](\d{4})\b|\b(\d{4})-(\d{2})-(\d{2})\b|\b(\d{2})(\d{2})(\d{4})\b")
 _YEAR = re.compile(r"^(18[89]\d|19\d\d|20\d\d)$")
@@ -54,7 +56,7 @@ class Birth:
     @property
     def swapped(self) -> date | None:
         """The same date with day and month exchanged, when that is a date."""
-        if self.day is None or self.day.day > 12 or self.day.day == self.day.month:
+        if self.day is None or self.day.day > MONTHS or self.day.day == self.day.month:
             return None
         return date(self.day.year, self.day.day, self.day.month)
 
@@ -72,8 +74,9 @@ class Question:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to look for."""
-        return not (self.words or self.birth or self.nir or self.phone or self.number)
+        """Whether there is nothing to look for; a year alone would be ten thousand persons."""
+        day = self.birth is not None and self.birth.day is not None
+        return not (self.words or day or self.nir or self.phone or self.number)
 
 
 @dataclass
@@ -153,29 +156,59 @@ class Candidates:
         return list(self.scores), list(self.scores.values())
 
 
+# One round trip for every word: names that sound alike, that are one error apart, or that begin so.
 _LOOKUP = """
-SELECT norm, phonetic, uses FROM repertoire_nameform WHERE kind = %(kind)s AND phonetic = %(code)s
-UNION
-SELECT norm, phonetic, uses FROM repertoire_nameform
- WHERE kind = %(kind)s AND string_to_array(variants, ' ') && %(variants)s::text[]
-UNION
-(SELECT norm, phonetic, uses FROM repertoire_nameform WHERE kind = %(kind)s AND norm OPERATOR(public.%%) %(asked)s)
-UNION
-(SELECT norm, phonetic, uses FROM repertoire_nameform
-  WHERE kind = %(kind)s AND norm >= %(asked)s AND norm < %(beyond)s ORDER BY uses DESC LIMIT %(most)s)
+SELECT w.kind, w.word, f.norm, f.phonetic, f.uses
+  FROM unnest(%(kinds)s::text[], %(words)s::text[], %(codes)s::text[], %(forms)s::text[]) AS w(kind, word, code, forms)
+ CROSS JOIN LATERAL (
+   SELECT norm, phonetic, uses FROM repertoire_nameform WHERE kind = w.kind AND phonetic = w.code
+   UNION
+   SELECT norm, phonetic, uses FROM repertoire_nameform
+    WHERE kind = w.kind AND string_to_array(variants, ' ') && string_to_array(w.forms, ' ')
+   UNION
+   (SELECT norm, phonetic, uses FROM repertoire_nameform
+     WHERE kind = w.kind AND norm >= w.word AND norm < w.word || chr(127) ORDER BY uses DESC LIMIT %(most)s)
+ ) AS f
+"""
+# A second one, only for words that no name is: names with several errors. The kind is a literal, not a parameter:
+# each kind has its own partial index.
+_NEAR = """
+SELECT '{kind}', w.word, f.norm, f.phonetic, f.uses FROM unnest(%({kind})s::text[]) AS w(word)
+ CROSS JOIN LATERAL (SELECT norm, phonetic, uses FROM repertoire_nameform
+                      WHERE kind = '{kind}' AND norm OPERATOR(public.%%) w.word) AS f
 """
 
 
-def candidates(cursor, kind: str, asked: str) -> Candidates:  # noqa: ANN001 - a cursor
-    """Ask the dictionary which names `asked` may mean."""
-    code = names.phonetic(asked)
+def lookup(cursor, wanted: list[tuple[str, str]]) -> dict[tuple[str, str], Candidates]:
+    """Ask the dictionary which names each (kind, word) may mean."""
+    codes = {word: names.phonetic(word) for _kind, word in wanted}
+    scored: dict[tuple[str, str], dict[str, tuple[int, int]]] = {key: {} for key in wanted}
+
+    def take(rows: list[tuple]) -> None:
+        for kind, word, norm, code, uses in rows:
+            scored[kind, word][norm] = (names.likeness(word, norm, codes[word], code), uses)
+
     cursor.execute(_LOOKUP, {
-        "kind": kind, "asked": asked, "code": code, "variants": names.variants(asked),
-        "beyond": asked + "\x7f", "most": MOST_NAMES,
+        "kinds": [kind for kind, _ in wanted], "words": [word for _, word in wanted],
+        "codes": [codes[word] for _, word in wanted], "forms": [" ".join(names.variants(word)) for _, word in wanted],
+        "most": MOST_NAMES,
     })
-    scored = [(names.likeness(asked, norm, code, name_code), uses, norm) for norm, name_code, uses in cursor.fetchall()]
-    scored = sorted((row for row in scored if row[0] >= WORTH), reverse=True)[:MOST_NAMES]
-    return Candidates(asked, {norm: score for score, _uses, norm in scored})
+    take(cursor.fetchall())
+    unknown = {kind: [word for its_kind, word in wanted if its_kind == kind and word not in scored[kind, word]]
+               for kind in (NameForm.LAST, NameForm.FIRST)}
+    parts = [_NEAR.format(kind=kind) for kind, words in unknown.items() if words]
+    if parts:
+        cursor.execute("SELECT set_config('pg_trgm.similarity_threshold', %s, TRUE)", [str(TRIGRAM)])
+        cursor.execute(" UNION ALL ".join(parts), unknown)
+        take(cursor.fetchall())
+    return {key: Candidates(key[1], _best_names(found)) for key, found in scored.items()}
+
+
+def _best_names(found: dict[str, tuple[int, int]]) -> dict[str, int]:
+    """Keep the likeliest names, among equals the most frequent."""
+    worth = sorted(((*likeness_and_uses, norm) for norm, likeness_and_uses in found.items()
+                    if likeness_and_uses[0] >= WORTH), reverse=True)
+    return {norm: score for score, _uses, norm in worth[:MOST_NAMES]}
 
 
 def readings(words: list[str]) -> list[tuple[str, str]]:
@@ -257,7 +290,7 @@ def _by_identifier(question: Question) -> Page:
 
 def _by_words(question: Question, cursor_text: str, size: int) -> Page:
     with connections[reads()].cursor() as cursor:
-        sql, params, last, first = _compose(cursor, question)
+        sql, params = _compose(cursor, question)
         if not sql:
             return Page([])
         after = ""
@@ -271,50 +304,33 @@ def _by_words(question: Question, cursor_text: str, size: int) -> Page:
     more, rows = len(rows) > size, rows[:size]
     persons = Person.objects.select_related("commune").in_bulk([row[0] for row in rows])
     hits = [
-        Hit(persons[row[0]], row[1], reasons(persons[row[0]], question, last, first))
+        Hit(persons[row[0]], row[1], reasons(persons[row[0]], question))
         for row in rows if row[0] in persons
     ]
     return Page(hits, _write_cursor(rows[-1][1:4], rows[-1][0]) if more else "",
                 capped=bool(rows) and rows[0][4] >= MOST_PERSONS)
 
 
-def _compose(cursor, question: Question) -> tuple[str, dict, dict[str, int], dict[str, int]]:  # noqa: ANN001
-    """Return the ranking query, its parameters, and the names meant with their scores."""
+def _compose(cursor, question: Question) -> tuple[str, dict]:
+    """Return the ranking query and its parameters; an empty query when no name can be meant."""
     params: dict = {"cap": MOST_PERSONS}
     parts: list[str] = []
-    birth = commune = ""
-    birth_score = "0"
-    if question.birth:
-        wanted = question.birth
-        params |= {"born_first": wanted.first, "born_last": wanted.last, "year": wanted.year}
-        birth = "AND p.birth_date BETWEEN %(born_first)s AND %(born_last)s"
-        if wanted.day:
-            params |= {"born": wanted.day, "swapped": wanted.swapped or wanted.day}
-            birth_score = (
-                "CASE WHEN birth_date = %(born)s THEN 400 WHEN birth_date = %(swapped)s THEN 320 "
-                "WHEN date_part('year', birth_date) = %(year)s THEN "
-                " 200 + CASE WHEN date_part('month', birth_date) = date_part('month', %(born)s::date) "
-                "        OR date_part('day', birth_date) = date_part('day', %(born)s::date) THEN 60 ELSE 0 END "
-                "WHEN to_char(birth_date, 'MMDD') = to_char(%(born)s::date, 'MMDD') THEN 240 ELSE 60 END"
-            )
-        else:
-            birth_score = "CASE WHEN date_part('year', birth_date) = %(year)s THEN 300 ELSE 100 END"
+    birth, birth_score = _birth_terms(question.birth, params)
+    commune = ""
     if question.commune:
         params["commune"] = question.commune.code
         commune = "AND p.commune_id = %(commune)s"
     conditions = {"birth": birth, "commune": commune}
 
-    cursor.execute("SELECT set_config('pg_trgm.similarity_threshold', %s, TRUE)", [str(TRIGRAM)])
-    known: dict[tuple[str, str], Candidates] = {}
+    splits = readings(question.words) if question.words else []
+    wanted = {(NameForm.LAST, last) for last, _ in splits} | {(NameForm.FIRST, first) for _, first in splits if first}
+    if len(question.words) == 1:
+        wanted.add((NameForm.FIRST, question.words[0]))
+    known = lookup(cursor, sorted(wanted)) if wanted else {}
 
-    def meant(kind: str, word: str) -> Candidates:
-        if (kind, word) not in known:
-            known[kind, word] = candidates(cursor, kind, word)
-        return known[kind, word]
-
-    for n, (last, first) in enumerate(readings(question.words) if question.words else []):
-        lasts = meant(NameForm.LAST, last)
-        firsts = meant(NameForm.FIRST, first) if first else None
+    for n, (last, first) in enumerate(splits):
+        lasts = known[NameForm.LAST, last]
+        firsts = known[NameForm.FIRST, first] if first else None
         if not lasts.scores or (firsts is not None and not firsts.scores):
             continue
         params[f"last_{n}"], params[f"last_scores_{n}"] = lasts.arrays
@@ -331,32 +347,38 @@ def _compose(cursor, question: Question) -> tuple[str, dict, dict[str, int], dic
             extra = " AND p.usage_norm <> ''" if column == "usage_norm" else ""
             parts.append(_BY_NAME.format(n=n, column=column, **fragments, **conditions | {"birth": birth + extra}))
     if len(question.words) == 1:
-        firsts = meant(NameForm.FIRST, question.words[0])
-        best = {name: score for name, score in firsts.scores.items() if score >= 86}
+        firsts = known[NameForm.FIRST, question.words[0]]
+        best = {name: score for name, score in firsts.scores.items() if score >= names.SAME_SOUND}
         if best:
             params["first_0"], params["first_scores_0"] = list(best), list(best.values())
             parts.append(_BY_FIRST.format(n=0, **conditions))
-    if question.birth and question.birth.day:
-        if (born := _born_that_day(cursor, question)):
-            params["ids"], params["id_scores"] = list(born), list(born.values())
-            parts.append(_BY_ID.format(**conditions))
+    if question.birth and question.birth.day and (born := _born_that_day(cursor, question)):
+        params["ids"], params["id_scores"] = list(born), list(born.values())
+        parts.append(_BY_ID.format(**conditions))
     if not parts:
-        return "", params, {}, {}
-    last = _best(known, NameForm.LAST)
-    first = _best(known, NameForm.FIRST)
-    return _RANK.format(parts=" UNION ALL ".join(parts), birth_score=birth_score, after="{after}"), params, last, first
+        return "", params
+    return _RANK.format(parts=" UNION ALL ".join(parts), birth_score=birth_score, after="{after}"), params
 
 
-def _best(known: dict[tuple[str, str], Candidates], kind: str) -> dict[str, int]:
-    best: dict[str, int] = {}
-    for (its_kind, _word), found in known.items():
-        if its_kind == kind:
-            for name, score in found.scores.items():
-                best[name] = max(score, best.get(name, 0))
-    return best
+def _birth_terms(asked: Birth | None, params: dict) -> tuple[str, str]:
+    """Return the condition on the date of birth and the score it adds; fill in their parameters."""
+    if asked is None:
+        return "", "0"
+    params |= {"born_first": asked.first, "born_last": asked.last, "year": asked.year}
+    condition = "AND p.birth_date BETWEEN %(born_first)s AND %(born_last)s"
+    if asked.day is None:
+        return condition, "CASE WHEN date_part('year', birth_date) = %(year)s THEN 300 ELSE 100 END"
+    params |= {"born": asked.day, "swapped": asked.swapped or asked.day}
+    return condition, (
+        "CASE WHEN birth_date = %(born)s THEN 400 WHEN birth_date = %(swapped)s THEN 320 "
+        "WHEN date_part('year', birth_date) = %(year)s THEN "
+        " 200 + CASE WHEN date_part('month', birth_date) = date_part('month', %(born)s::date) "
+        "        OR date_part('day', birth_date) = date_part('day', %(born)s::date) THEN 60 ELSE 0 END "
+        "WHEN to_char(birth_date, 'MMDD') = to_char(%(born)s::date, 'MMDD') THEN 240 ELSE 60 END"
+    )
 
 
-def _born_that_day(cursor, question: Question) -> dict[int, int]:  # noqa: ANN001
+def _born_that_day(cursor, question: Question) -> dict[int, int]:
     """Score the few dozen persons born on the very day, with more tolerance for their names than the dictionary's."""
     days = [day for day in (question.birth.day, question.birth.swapped) if day]
     cursor.execute(
@@ -372,7 +394,7 @@ def _born_that_day(cursor, question: Question) -> dict[int, int]:  # noqa: ANN00
             first_score = _loose(first, first_norm) if first else 100
             score = last_score * 6 + first_score * 4
             # One of the two names may be quite wrong when the other and the day are right.
-            if last_score >= 50 and score >= 550:
+            if last_score >= LOOSE and score >= LOOSE_BOTH:
                 found[identity] = max(score, found.get(identity, 0))
     return found
 
@@ -381,7 +403,7 @@ def _loose(asked: str, name: str) -> int:
     return names.likeness(asked, name, names.phonetic(asked), names.phonetic(name))
 
 
-def reasons(person: Person, question: Question, last: dict[str, int], first: dict[str, int]) -> list[tuple[str, str]]:
+def reasons(person: Person, question: Question) -> list[tuple[str, str]]:
     """Say in words why a person answers the question."""
     said: list[tuple[str, str]] = []
     if question.words:
@@ -421,9 +443,9 @@ def _likeness_reason(asked: set[str], norm: str, label: str) -> tuple[str, str] 
     if not scores:
         return None
     word = max(scores, key=scores.get)
-    if scores[word] < 50:
+    if scores[word] < LOOSE:
         return None
-    if len(word) >= 3 and norm.startswith(word):
+    if len(word) >= names.SHORTEST_START and norm.startswith(word):
         return "near", f"début du {label}"
     if names.phonetic(word) == code:
         return "near", f"{label} : même son"

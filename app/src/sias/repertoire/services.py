@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from sias.repertoire.models import ADULT, Household, Membership, NameForm, Person, Sex
 
+COUPLE = 2
 NUMBERS = {"person": ("repertoire_person", "P"), "household": ("repertoire_household", "F")}
 FIELDS = ("birth_name", "usage_name", "first_names", "sex", "birth_date", "birth_place", "address", "postal_code",
           "phone", "email")
@@ -41,7 +42,7 @@ def learn_names(person: Person) -> None:
     NameForm.objects.bulk_create(person.name_forms(), ignore_conflicts=True)
 
 
-def create_person(data: dict, agent) -> Person:  # noqa: ANN001 - the user model
+def create_person(data: dict, agent) -> Person:
     """Create a person in the household named by `data["household"]`, else in a new one."""
     if number := data.get("household", "").strip().upper().replace("-", ""):
         household = Household.objects.using("default").filter(number=number).first()
@@ -63,7 +64,7 @@ def create_person(data: dict, agent) -> Person:  # noqa: ANN001 - the user model
     return person
 
 
-def update_person(person: Person, data: dict, agent) -> list[str]:  # noqa: ANN001
+def update_person(person: Person, data: dict, agent) -> list[str]:
     """Save the changes, if nobody saved the person since version `data["version"]`; return the changed fields."""
     changed = [name for name in FIELDS if getattr(person, name) != data[name]]
     if (data["commune"] or None) != person.commune_id:
@@ -114,9 +115,8 @@ class Composition:
         if adults == 1:
             alone = ("Femme seule" if woman else "Homme seul")
             return f"{alone} avec enfant{'s' if minors > 1 else ''}" if minors else alone
-        if adults == 2:
-            return "Couple avec enfants" if minors else "Couple"
-        return "Plusieurs adultes avec enfants" if minors else "Plusieurs adultes"
+        several = "Couple" if adults == COUPLE else "Plusieurs adultes"
+        return f"{several} avec enfants" if minors else several
 
     @property
     def sentence(self) -> str:

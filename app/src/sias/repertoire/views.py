@@ -7,13 +7,13 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from sias.documents.models import Document
 from sias.platform.failover import read_only
 from sias.platform.idempotency import idempotent, key_of, new_key
 from sias.repertoire import search as engine
 from sias.repertoire import services
 from sias.repertoire.forms import PersonForm, SearchForm
 from sias.repertoire.models import Household, Person
+from sias.repertoire.panels import PANELS
 from sias.socle import geography
 
 
@@ -31,6 +31,8 @@ def search(request: HttpRequest) -> HttpResponse:
         problems.append(f"Commune inconnue en Moselle : « {data['commune']} ». Elle n'a pas été prise en compte.")
     if data.get("naissance") and question.birth is None:
         problems.append(f"Date de naissance incomprise : « {data['naissance']} ». Écrivez 31/12/1975 ou 1975.")
+    if question.empty and (question.birth or place):
+        problems.append("Ajoutez au moins un nom, ou une date de naissance complète.")
     page = engine.find(question, cursor_text=request.GET.get("apres", ""))
     following = ""
     if page.next_cursor:
@@ -54,7 +56,7 @@ def person(request: HttpRequest, identity: int) -> HttpResponse:
     return render(request, "repertoire/person.html", {
         "person": found, "membership": current, "past": [item for item in memberships if item.until is not None],
         "composition": services.composition(current.household) if current else None,
-        "documents": Document.objects.filter(person=found).select_related("created_by"), "idempotency_key": new_key(),
+        "panels": [(panel.template, panel.context(request, found)) for panel in PANELS],
     })
 
 

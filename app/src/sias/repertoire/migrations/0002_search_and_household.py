@@ -6,7 +6,8 @@ EXTENSIONS = "CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public; CREATE 
 
 # No GiST index beside the GIN one: the planner would pick it, and it is slower.
 DICTIONARY = """
-CREATE INDEX name_form_trigram ON repertoire_nameform USING gin (norm public.gin_trgm_ops);
+CREATE INDEX name_form_trigram_last ON repertoire_nameform USING gin (norm public.gin_trgm_ops) WHERE kind = 'N';
+CREATE INDEX name_form_trigram_first ON repertoire_nameform USING gin (norm public.gin_trgm_ops) WHERE kind = 'P';
 CREATE INDEX name_form_variants ON repertoire_nameform USING gin (string_to_array(variants, ' '));
 """
 
@@ -45,7 +46,7 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunSQL(EXTENSIONS, migrations.RunSQL.noop),
-        migrations.RunSQL(DICTIONARY, "DROP INDEX name_form_trigram; DROP INDEX name_form_variants"),
+        migrations.RunSQL(DICTIONARY, "DROP INDEX name_form_trigram_last, name_form_trigram_first, name_form_variants"),
         migrations.RunSQL(ONE_HOUSEHOLD, "ALTER TABLE repertoire_membership DROP CONSTRAINT membership_one_household"),
         migrations.RunSQL(SOME_HOUSEHOLD, "DROP FUNCTION public.repertoire_person_has_household() CASCADE"),
     ]

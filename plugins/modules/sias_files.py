@@ -134,7 +134,9 @@ def refuse_unless_valid(module: AnsibleModule, entry: dict[str, Any], candidate:
     code, out, err = module.run_command(command)
     if code != 0:
         candidate.unlink()
-        module.fail_json(msg=f"{entry['path']}: refused by {command[0]}, nothing was changed: {err.strip()} {out.strip()}")
+        module.fail_json(
+            msg=f"{entry['path']}: refused by {command[0]}, nothing was changed: {err.strip()} {out.strip()}"
+        )
 
 
 def write_file(module: AnsibleModule, entry: dict[str, Any], path: Path, diffs: list[dict[str, str]]) -> bool:

@@ -36,6 +36,7 @@ WORDS = {
         "last_over_time",
         "le",
         "max",
+        "min",
         "min_over_time",
         "offset",
         "on",

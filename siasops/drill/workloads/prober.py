@@ -9,6 +9,7 @@ would have come meanwhile. When too many requests are under way, a new one fails
 from __future__ import annotations
 
 import asyncio
+import heapq
 import itertools
 import random
 import time
@@ -114,16 +115,15 @@ class Prober:
 
 
 def schedule(begin: float, rates: dict[str, float], rooms: list[str]) -> Iterator[tuple[float, str, str, int]]:
-    """Yield every arrival in order of time: when, kind, room, number. Kinds are interleaved, rooms take turns."""
-    streams = [
-        ((begin + n / rate + offset / 10, kind, rooms[n % len(rooms)], n) for n in itertools.count())
-        for offset, (kind, rate) in enumerate(sorted(rates.items()))
-    ]
-    heads = [next(stream) for stream in streams]
-    while True:
-        index = min(range(len(heads)), key=lambda i: heads[i][0])
-        yield heads[index]
-        heads[index] = next(streams[index])
+    """Give every arrival in order of time: when, kind, room, number. Kinds are interleaved, rooms take turns."""
+
+    def arrivals(kind: str, rate: float, first: float) -> Iterator[tuple[float, str, str, int]]:
+        for n in itertools.count():
+            yield first + n / rate, kind, rooms[n % len(rooms)], n
+
+    return heapq.merge(
+        *(arrivals(kind, rate, begin + offset / 20) for offset, (kind, rate) in enumerate(sorted(rates.items())))
+    )
 
 
 async def work(description: dict[str, Any], log: Log, stop: asyncio.Event) -> None:

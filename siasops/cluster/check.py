@@ -127,21 +127,21 @@ def _quorum(view: View) -> Iterator[Line]:
 
 
 def _documents(view: View) -> Iterator[Line]:
-    away = [b.host for b in view.bricks if not b.connected]
+    away = [b.host for b in view.bricks if not b.serves]
     waiting = [f"{b.host} {b.pending}" for b in view.bricks if b.pending]
-    unknown = [b.host for b in view.bricks if b.connected and b.pending is None]
+    unknown = [b.host for b in view.bricks if b.serves and b.pending is None]
     ok = bool(view.bricks) and not (away or waiting or unknown)
     found = []
     if away:
-        found.append(f"not connected: {', '.join(away)}")
+        found.append(f"brick is down: {', '.join(away)}")
     if waiting:
-        found.append(f"entries to heal: {', '.join(waiting)}")
+        found.append(f"files that others miss: {', '.join(waiting)}")
     if unknown:
         found.append(f"not counted: {', '.join(unknown)}")
     yield Line(
         ok,
         "Every document is on every brick",
-        "; ".join(found) or f"{len(view.bricks)} bricks connected, nothing to heal",
+        "; ".join(found) or f"{len(view.bricks)} bricks serve, nothing to heal",
         ""
         if ok
         else "See `gluster volume status` and `gluster volume heal sias info` on a brick host; heals by itself.",

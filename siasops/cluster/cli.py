@@ -140,9 +140,7 @@ def _database(member: Member | None, view: View) -> str:
         return f"[bold green]primary[/bold green] timeline {member.timeline}"
     leader = view.leader
     stream = next((s for s in leader.standbys if s.host == member.host), None) if leader else None
-    kind = {"sync": "sync standby", "quorum": "quorum standby"}.get(
-        stream.sync_state if stream else "", "replica"
-    )
+    kind = {"sync": "sync standby", "quorum": "quorum standby"}.get(stream.sync_state if stream else "", "replica")
     lag = "" if not member.lag_bytes else f", {member.lag_bytes / 1024:.0f} KiB behind"
     good = stream is not None and stream.state == "streaming"
     return f"{kind} {member.state}{lag}" if good else f"[red]{kind} {member.state}{lag}[/red]"
@@ -170,8 +168,8 @@ def _application(front: Front | None) -> str:
 def _documents(brick: Brick | None) -> str:
     if brick is None:
         return ""
-    if not brick.connected:
-        return "[bold red]not connected[/bold red]"
+    if not brick.serves:
+        return "[bold red]down[/bold red]"
     if brick.pending is None:
         return "[yellow]not counted[/yellow]"
     return f"[yellow]{brick.pending} to heal[/yellow]" if brick.pending else "[green]complete[/green]"

@@ -19,8 +19,8 @@ BIN = 0.5
 HTTP_BIN = 1.0
 CHARACTER = 7.5
 """Pixels that a letter of a label takes."""
-MINUTE = 90.0
-"""Spans longer than this get a tick every 10 s instead of every 5 s."""
+TICKS = 18
+"""How many labels fit below the axis."""
 LATENCIES = (0.01, 0.1, 1.0, 10.0)
 """Lines of the latency lane, seconds, logarithmic."""
 
@@ -264,7 +264,8 @@ def _leaders(plot: Plot, result: Result, sights: Sequence[Sight]) -> None:
 
 
 def _axis(plot: Plot) -> None:
-    step = 5 if plot.end - plot.start <= MINUTE else 10
+    span = plot.end - plot.start
+    step = next(s for s in (5, 10, 20, 60) if span / s < TICKS or s == 60)  # noqa: PLR2004 - the coarsest
     for second in range(math.ceil(plot.start / step) * step, math.floor(plot.end) + 1, step):
         plot.line((plot.x(second), plot.y - 8, plot.x(second), plot.y - 3), "base")
         plot.text(plot.x(second), plot.y + 10, f"{second:+d} s" if second else "fault", "tick", "middle")

@@ -288,9 +288,6 @@ class Run:
     def _judge(self, finals: dict[str, list[LedgerRow]], documents_back: float) -> Result:
         for sight in self.observer.sights:
             self.journal.note("sight", **asdict(sight))
-        redundant = self.observer.redundant_since(self.at["fault"] + LOOK_AGAIN)
-        if redundant is not None and self.fault.takes_machines:
-            redundant = max(redundant, documents_back)
         inventory = self.stage.inventory
         return judge(
             Result(
@@ -299,7 +296,11 @@ class Run:
                 inventory.environment,
                 self.plan,
                 self.story,
-                Moments(**self.at, redundant=redundant),
+                Moments(
+                    **self.at,
+                    copies_back=self.observer.redundant_since(self.at["fault"] + LOOK_AGAIN),
+                    documents_back=documents_back if self.fault.takes_machines else None,
+                ),
             ),
             self.history(),
             finals,
@@ -348,7 +349,7 @@ def converge(stage: Stage, progress: Progress, tell: Callable[[], None] = lambda
 
 
 def _documents_complete(view: View, since: float | None) -> float | None:
-    complete = all(b.connected and b.pending == 0 for b in view.bricks)
+    complete = all(b.serves and b.pending == 0 for b in view.bricks)
     return (since if since is not None else time.monotonic()) if complete else None
 
 

@@ -23,8 +23,10 @@ class Moments:
     healed: float
     converged: float
     end: float
-    redundant: float | None
-    """When redundancy was back for good; None when it was not seen to be."""
+    copies_back: float | None
+    """When every database host followed again for good; None when that was not seen."""
+    documents_back: float | None = None
+    """When no brick missed a document any more; None when none was lost."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,13 @@ def judge(
         kind: checker.offered_ratio(ops, rates[kind], moments.baseline, moments.converged) for kind, ops in http.items()
     }
     result.valid = all(ratio >= OFFERED for ratio in offered.values())
-    back = moments.redundant
     reference = moments.healed if takes_machines else moments.fault
-    redundancy = None if back is None else max(0.0, back - reference)
+    back = {
+        name: None if at is None else round(max(0.0, at - reference), 1)
+        for name, at in (("database", moments.copies_back), ("documents", moments.documents_back))
+        if name == "database" or takes_machines
+    }
+    redundancy = None if None in back.values() else max(at for at in back.values() if at is not None)
 
     result.figures = {
         "writes_acknowledged": ledger.acknowledged,
@@ -144,7 +150,8 @@ def judge(
         "documents_unknown": documents.unknown,
         "documents_lost": documents.lost,
         "documents_read_back": documents.read_back,
-        "redundancy_back": None if redundancy is None else round(redundancy, 1),
+        "redundancy_back": redundancy,
+        "redundancy_back_by_part": back,
         "http": {
             kind: {**asdict(checker.http_figures(ops, slow)), "offered": round(offered[kind], 4)}
             for kind, ops in http.items()
@@ -179,7 +186,7 @@ def judge(
         ),
         Promise(
             f"Redundancy back after {'the power' if takes_machines else 'the fault'}",
-            "never" if redundancy is None else f"{redundancy:.1f} s",
+            ", ".join(f"{name} {'never' if at is None else f'{at:.1f} s'}" for name, at in back.items()),
             f"at most {objectives['redundancy_back'][key]} s",
             redundancy is not None and redundancy <= objectives["redundancy_back"][key],
         ),

@@ -21,7 +21,6 @@ from siasops.cluster.view import (
     View,
     bricks_of,
     haproxy_up,
-    heal_summary,
     members_of,
     sections,
     voters_of,
@@ -52,16 +51,6 @@ haproxy_server_status{proxy="pg_primary",server="db-a1",state="DOWN"} 0
 haproxy_server_status{proxy="pg_primary",server="db-a1",state="UP"} 1
 haproxy_server_status{proxy="pg_primary",server="db-b1",state="UP"} 0
 haproxy_server_status{proxy="pg_replicas",server="db-b1",state="UP"} 1
-"""
-HEAL = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
-<cliOutput><healInfo><bricks>
-<brick hostUuid="1"><name>app-a1:/srv/brick/sias</name><status>Connected</status>
-<totalNumberOfEntries>0</totalNumberOfEntries><numberOfEntriesInHealPending>0</numberOfEntriesInHealPending></brick>
-<brick hostUuid="2"><name>app-b1:/srv/brick/sias</name><status>Connected</status>
-<totalNumberOfEntries>3</totalNumberOfEntries></brick>
-<brick hostUuid="-"><name>witness:/srv/brick/sias</name><status>Transport endpoint is not connected</status>
-<totalNumberOfEntries>-</totalNumberOfEntries></brick>
-</bricks></healInfo></cliOutput>
 """
 
 
@@ -113,13 +102,18 @@ def test_servers_that_haproxy_holds_for_up_are_read_from_its_metrics() -> None:
     assert haproxy_up("", "pg_primary") == ()
 
 
-def test_bricks_are_merged_from_every_hosts_answer(lab: Inventory) -> None:
-    assert heal_summary(HEAL)[2] == ("witness", "Transport endpoint is not connected", None)
-    assert heal_summary("volume does not exist") == []
-    bricks = bricks_of(lab, {"app-a1": f"=== heal\n{HEAL}"})
-    assert {b.host: (b.connected, b.pending) for b in bricks} == {
-        "app-a1": (True, 0), "app-b1": (True, 3), "witness": (False, None),
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    ("answer", "brick"),
+    [
+        ("=== addresses\n[]\n=== brick\n1\n0\n", Brick("app-a1", "a", True, 0)),
+        ("=== brick\n1\n23\n", Brick("app-a1", "a", True, 23)),
+        ("=== brick\n0\n4\n", Brick("app-a1", "a", False, 4)),
+        ("=== brick\n1\nunknown\n", Brick("app-a1", "a", True, None)),
+        ("", Brick("app-a1", "a", False, None)),
+    ],
+)
+def test_a_brick_counts_what_the_others_miss(lab: Inventory, answer: str, brick: Brick) -> None:
+    assert bricks_of(lab, {"app-a1": answer})[0] == brick
 
 
 def test_an_answer_is_split_by_its_headings() -> None:
@@ -163,7 +157,7 @@ WOUNDS: dict[str, Callable[[View], View]] = {
         v, voters=tuple(replace(voter, leads=voter.host == "db-a1") for voter in v.voters)
     ),
     "heal": lambda v: _first(v, "bricks", pending=4),
-    "brick": lambda v: _first(v, "bricks", connected=False),
+    "brick": lambda v: _first(v, "bricks", serves=False),
     "service": lambda v: _first(v, "fronts", units={**v.fronts[0].units, "pgbouncer": "failed"}),
     "helped out": lambda v: _first(v, "fronts", answered_by="app-b1"),
     "wrong primary": lambda v: _first(v, "fronts", primary=("db-b1",)),

@@ -73,7 +73,7 @@ def history(gap: float = GAP) -> tuple[History, list[LedgerRow]]:
 def judged(gap: float = GAP, **changes: object) -> tuple[Result, History]:
     made, rows = history(gap)
     made = replace(made, **changes)
-    result = Result("primary-crash", RUN, "lab", {}, "kill -9", Moments(0.0, FAULT, 25.0, 35.0, END, 15.0))
+    result = Result("primary-crash", RUN, "lab", {}, "kill -9", Moments(0.0, FAULT, 25.0, 35.0, END, copies_back=15.0))
     judge(
         result, made, {"db-a1": rows, "db-b1": rows}, expected_nodes=["db-a1", "db-b1"], rooms=["a", "b"], rates=RATES,
         objectives=facts.load(facts.resolve("lab")).objectives, takes_machines=False,

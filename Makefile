@@ -43,7 +43,7 @@ lint: tools var/tools/promtool ## ruff, mypy, yamllint, ansible-lint (production
 	@ruff check . && ruff format --check .
 	@mypy
 	@yamllint --strict .
-	@djlint app/src --check --lint --quiet
+	@cd app && djlint src --check --lint --quiet
 	@promtool check rules --lint=all $$(ls monitoring/alerts/*.yml | grep -v _test.yml) >/dev/null
 	@promtool test rules monitoring/alerts/*_test.yml
 	@ansible-lint --offline --quiet
@@ -53,9 +53,9 @@ test-fast: tools ## the tests that need no lab: seconds
 	@pytest tests/consistency tests/unit tests/templates
 
 .PHONY: test-app
-test-app: tools ## the application's own tests, against a real PostgreSQL
+test-app: var/venv-app/.installed ## the application's own tests, against a real PostgreSQL
 	$(call say,the application's tests)
-	@$(MAKE) -C app test
+	@cd app && ../var/venv-app/bin/pytest --quiet
 
 .PHONY: test-platform
 test-platform: tools var/tools/promtool ## the repository, the units, the templates, then the lab: testinfra and drills
@@ -68,7 +68,7 @@ destroy: tools ## remove the lab's machines (packages and boxes stay cached)
 
 .PHONY: format
 format: tools ## put Python and templates in the house's format
-	@ruff check --fix-only . ; ruff format . ; djlint app/src --reformat --quiet
+	@ruff check --fix-only . ; ruff format . ; cd app && djlint src --reformat --quiet
 
 .PHONY: lock
 lock: tools ## pin anew what pyproject.toml asks for (hashes, no registry's name)
@@ -99,6 +99,13 @@ $(VENV)/.installed: requirements.lock pyproject.toml var/.packages
 	@[ -x $(BIN)/python ] || python3 -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --no-compile --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+var/venv-app/.installed: app/requirements-dev.lock var/.packages
+	$(call say,Python environment of the application)
+	@rm -f $@
+	@[ -x var/venv-app/bin/python ] || python3 -m venv --clear var/venv-app
+	@var/venv-app/bin/pip install --quiet --no-compile --require-hashes -r app/requirements-dev.lock
 	@touch $@
 
 # promtool alone, without the server that Debian's package would start.

@@ -93,7 +93,7 @@ var/.packages: Makefile
 	@touch $@
 
 # The stamp comes last: an interrupted installation is never taken for a whole one.
-$(VENV)/.installed: requirements.lock pyproject.toml var/.packages
+$(VENV)/.installed: requirements.lock pyproject.toml | var/.packages
 	$(call say,Python environment)
 	@rm -f $@
 	@[ -x $(BIN)/python ] || python3 -m venv --clear $(VENV)
@@ -101,7 +101,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml var/.packages
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-var/venv-app/.installed: app/requirements-dev.lock var/.packages
+var/venv-app/.installed: app/requirements-dev.lock | var/.packages
 	$(call say,Python environment of the application)
 	@rm -f $@
 	@[ -x var/venv-app/bin/python ] || python3 -m venv --clear var/venv-app
@@ -109,7 +109,7 @@ var/venv-app/.installed: app/requirements-dev.lock var/.packages
 	@touch $@
 
 # promtool alone, without the server that Debian's package would start.
-var/tools/promtool: var/.packages
+var/tools/promtool: | var/.packages
 	@mkdir -p var/tools/package && chmod 755 var/tools/package
 	@cd var/tools/package && rm -rf ./* && apt-get download -qq prometheus 2>/dev/null && dpkg-deb -x prometheus_*.deb . && cp usr/bin/promtool ..
 	@rm -rf var/tools/package && touch $@

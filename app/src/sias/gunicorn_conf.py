@@ -3,7 +3,7 @@
 Threads, not one process per request: a request that waits for a failover must not stop the others. TLS ends in
 HAProxy on the same host, so gunicorn listens on a Unix socket only.
 
-Environment: SIAS_WEB_WORKERS (processes, 2), SIAS_WEB_THREADS (per process, 8), SIAS_WEB_RUNTIME (folder of the socket
+Environment: SIAS_WEB_WORKERS (processes, 2), SIAS_WEB_THREADS (per process, 16), SIAS_WEB_RUNTIME (folder of the socket
 and of the metrics, /run/sias-web), SIAS_WEB_BIND (instead of the socket, for a workstation).
 """
 
@@ -21,7 +21,7 @@ bind = os.environ.get("SIAS_WEB_BIND", f"unix:{_runtime / 'web.sock'}")
 umask = 0o007                 # the socket's group (HAProxy) may connect, others may not
 worker_class = "gthread"
 workers = int(os.environ.get("SIAS_WEB_WORKERS", "2"))
-threads = int(os.environ.get("SIAS_WEB_THREADS", "8"))
+threads = int(os.environ.get("SIAS_WEB_THREADS", "16"))
 worker_tmp_dir = str(_runtime) if _runtime.is_dir() else None
 timeout = 60                  # s: longer than the slowest answer the database layer allows (see outage.py)
 graceful_timeout = 30         # s: a document being sent may finish

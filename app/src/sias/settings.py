@@ -49,7 +49,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "sias.platform.middleware.SignInMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -116,7 +116,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # ms, every statement of a request but COMMIT; management commands (migrations, loads) have none.
 SIAS_STATEMENT_TIMEOUT = int(os.environ.get("SIAS_STATEMENT_TIMEOUT_MS", "10000"))
 SIAS_LOCK_TIMEOUT = 5_000         # ms
-SIAS_PRIMARY_WAIT = 3.0           # s a request waits for a primary before it gives up (twice: it is retried once)
+SIAS_PRIMARY_WAIT = 4.0           # s a request waits for a primary, its repetition included, before it gives up
+SIAS_REPLICA_WAIT = 0.5           # s a reading waits for a replica before it turns to the primary
 SIAS_CHECK_TIMEOUT = 1.5          # s a connection has to prove that it leads to a usable server
 SIAS_RETRY_AFTER = 5              # s, told to clients with a 503
 

@@ -87,17 +87,22 @@ class FailoverMiddleware:
         if getattr(view, "sias_no_database", False):
             return self.get_response(request)
         safe = request.method in {"GET", "HEAD", "OPTIONS"}
-        aliases = ["replica", "default"] if safe and getattr(view, "sias_read_only", False) else ["default", "default"]
+        only_reads = safe and getattr(view, "sias_read_only", False)
+        aliases = ["replica", "default"] if only_reads else ["default", "default"]
         # A request already inside a transaction (tests) or marked so cannot be repeated.
         repeatable = safe or getattr(view, "sias_retry_safe", False)
         pristine, meta = dict(request.__dict__), dict(request.META)
         in_doubt = False
         failure: BaseException | None = None
+        # One budget for both attempts: threads that wait are threads that do not serve reads.
+        start = time.monotonic()
+        connections["replica"].deadline = start + settings.SIAS_REPLICA_WAIT
+        connections["default"].deadline = start + settings.SIAS_PRIMARY_WAIT
         for attempt, alias in enumerate(aliases):
             if attempt:
                 metrics.RETRIES.labels(_name(request)).inc()
                 _rewind(request, pristine, meta)
-            response, failure, doubt = self._attempt(request, alias)
+            response, failure, doubt = self._attempt(request, alias, only_reads=only_reads)
             if failure is None:
                 return response
             in_doubt = in_doubt or doubt
@@ -110,12 +115,14 @@ class FailoverMiddleware:
         metrics.OUTAGES.labels(_name(request), outcome.value).inc()
         return unavailable(request, view, failure, outcome, safe=safe)
 
-    def _attempt(self, request: HttpRequest, alias: str) -> tuple[HttpResponse | None, BaseException | None, bool]:
+    def _attempt(
+        self, request: HttpRequest, alias: str, *, only_reads: bool
+    ) -> tuple[HttpResponse | None, BaseException | None, bool]:
         """Return the response, or the failure and whether COMMIT had been sent."""
         connection = connections[alias]
         connection.commit_in_doubt = False
         try:
-            with reading_from(alias), transaction.atomic(using=alias):
+            with reading_from(alias, only_reads=only_reads), transaction.atomic(using=alias):
                 if alias == "replica":
                     _be_read_only(connection, request)
                 response = self.get_response(request)

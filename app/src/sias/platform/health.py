@@ -55,6 +55,15 @@ def database_accepts_writes() -> dict:
     return {"ok": False, "detail": "no connection"}
 
 
+def close() -> None:
+    """Close the probe's connection."""
+    global _database  # noqa: PLW0603
+    with _database_lock:
+        if _database is not None:
+            _database.close()
+            _database = None
+
+
 def inspect_documents() -> str:
     """Return "" when the volume is mounted and writable, else what is wrong. May hang on a dead mount."""
     root = Path(settings.SIAS_DOCUMENTS_ROOT)

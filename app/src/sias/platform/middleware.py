@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from django.conf import settings
+from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse
 
 from sias.platform import metrics
@@ -61,6 +62,20 @@ class HeadersMiddleware:
         response.headers.setdefault("Cache-Control", "no-store, private")
         response.headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
         return response
+
+
+class SignInMiddleware(LoginRequiredMiddleware):
+    """Every view wants a signed-in agent unless it says otherwise.
+
+    Django's own asks the database who the agent is before it looks whether the view cares: a health check that comes
+    with a cookie would fail with the database.
+    """
+
+    def process_view(self, request: HttpRequest, view_func: Callable, view_args: tuple, view_kwargs: dict):
+        """Let open views through without a look at the session."""
+        if not getattr(view_func, "login_required", True):
+            return None
+        return super().process_view(request, view_func, view_args, view_kwargs)
 
 
 def platform_context(_request: HttpRequest) -> dict:

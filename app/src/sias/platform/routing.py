@@ -4,16 +4,22 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 _reads = ContextVar("sias_reads", default="default")
+_only_reads = ContextVar("sias_only_reads", default=False)
+
+
+class WriteInReadOnlyViewError(RuntimeError):
+    """A view marked `@read_only` tried to write: a defect, whichever server would have answered."""
 
 
 @contextmanager
-def reading_from(alias: str):
-    """Send the reads of this thread to `alias` until the block ends."""
-    token = _reads.set(alias)
+def reading_from(alias: str, *, only_reads: bool = False):
+    """Send the reads of this thread to `alias` until the block ends; refuse writes when told so."""
+    token, other = _reads.set(alias), _only_reads.set(only_reads)
     try:
         yield
     finally:
         _reads.reset(token)
+        _only_reads.reset(other)
 
 
 def reads() -> str:
@@ -29,7 +35,9 @@ class Router:
         return _reads.get()
 
     def db_for_write(self, model, **hints) -> str:  # noqa: ARG002
-        """Writes go to the primary, always."""
+        """Writes go to the primary. A read-only view may only end a session that is no longer valid."""
+        if _only_reads.get() and model._meta.app_label != "sessions":  # noqa: SLF001 - documented by Django
+            raise WriteInReadOnlyViewError(model.__name__)
         return "default"
 
     def allow_relation(self, *_objects, **_hints) -> bool:

@@ -126,6 +126,11 @@ class Person(models.Model):
         on = on or date.today()  # noqa: DTZ011 - a civil date, the server's zone is Paris
         return on.year - self.birth_date.year - ((on.month, on.day) < (self.birth_date.month, self.birth_date.day))
 
+    @property
+    def phone_spaced(self) -> str:
+        """The telephone number as people read it: `03 87 00 00 00`."""
+        return " ".join(self.phone[place:place + 2] for place in range(0, len(self.phone), 2))
+
     def set_nir(self, clear: str) -> None:
         """Set or clear the national identifier (13 characters and key, checked before)."""
         self.nir_encrypted = nir.encrypt(clear) if clear else None

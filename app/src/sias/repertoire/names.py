@@ -13,6 +13,7 @@ _RULES: tuple[tuple[re.Pattern, str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"[^A-Z]", ""),
+        (r"NN$", "N"),                             # Hoffmann, Hoffman
         (r"PH", "F"),
         (r"TSCH|TCH|SCH|SH|SZ|CZ", "1"),           # 1 = ch
         (r"CH(?=[RLNT])", "K"),                    # Christian, Schlachter
@@ -20,7 +21,7 @@ _RULES: tuple[tuple[re.Pattern, str], ...] = tuple(
         (r"CH", "1"),
         (r"CK|Q(?:U(?=[AEIOY]))?", "K"),
         (r"GN", "N"),
-        (r"ILL(?=[AEIOUY])", "Y"),
+        (r"(?<=[AEOU])ILL(?=[AEIOUY])", "Y"),   # Maillard, Guillaume; but Miller is said Miler
         (r"S?C(?=[EIY])", "S"),
         (r"C", "K"),
         (r"GU(?=[EIY])", "G"),

@@ -271,6 +271,8 @@ def find(question: Question, *, cursor_text: str = "", size: int = PAGE) -> Page
             page = _by_words(question, "", size)
             question.commune, page.elsewhere = place, bool(page.hits)
             page.next_cursor = ""
+            for hit in page.hits:
+                hit.reasons.append(("note", "autre commune"))
         return page
 
 
@@ -418,8 +420,7 @@ def reasons(person: Person, question: Question) -> list[tuple[str, str]]:
     if question.birth:
         said.append(_birth_reason(person.birth_date, question.birth))
     if question.commune:
-        same = person.commune_id == question.commune.code
-        said.append(("exact", "commune") if same else ("note", "autre commune"))
+        said.append(("exact", "commune"))
     return said
 
 

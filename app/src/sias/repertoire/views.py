@@ -1,5 +1,7 @@
 """Pages of the Répertoire Général."""
 
+from functools import partial
+
 from django.contrib import messages
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
@@ -165,4 +167,4 @@ def _point_at_holder(form: PersonForm) -> None:
 
 
 create.sias_form = PersonForm
-edit.sias_form = PersonForm
+edit.sias_form = partial(PersonForm, editing=True)

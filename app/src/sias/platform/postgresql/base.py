@@ -63,6 +63,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().__init__(*args, **kwargs)
         self.commit_warning: str | None = None
         self.commit_in_doubt = False          # COMMIT was sent and nothing came back yet
+        self.deadline: float | None = None    # time.monotonic() until which a connection is worth waiting for
         self.position: str | None = None      # write-ahead log position after the last COMMIT of this connection
 
     @property
@@ -77,8 +78,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return params
 
     def get_new_connection(self, conn_params: dict) -> psycopg.Connection:
-        """Connect; ask again until SIAS_PRIMARY_WAIT when there is no server, or only one that cannot write."""
-        deadline = time.monotonic() + settings.SIAS_PRIMARY_WAIT
+        """Connect; ask again until the deadline when there is no server, or only one that cannot write.
+
+        The deadline is the request's, set by the failover middleware; SIAS_PRIMARY_WAIT from now without one.
+        """
+        deadline = self.deadline or time.monotonic() + settings.SIAS_PRIMARY_WAIT
         while True:
             connection = None
             try:

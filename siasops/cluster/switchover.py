@@ -6,6 +6,7 @@ Whatever happens after PAUSE, RESUME follows: clients that wait are never left w
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -184,17 +185,10 @@ def _act(stage: Stage, leader: Member, target: Member, result: Switch, progress:
         fleet.run(leader.host, CHECKPOINT, timeout=60.0, check=True)
         mark(f"checkpoint on {leader.host}")
         with Asker(inventory) as asker, held_back(inventory, fleet, hosts, mark):
-            # On the member itself: its own configuration holds the password of Patroni's REST interface.
-            command = ["patronictl", "switchover", inventory.cluster, "--force"]
-            fleet.run(
-                target.host,
-                [*command, "--leader", leader.host, "--candidate", target.host],
-                timeout=SWITCH_LIMIT,
-                check=True,
-            )
-            mark("Patroni has switched over")
+            order = _Order(fleet, target.host, leader.host, inventory.cluster)
+            # The order comes back half a second after the new primary takes writes: clients need not wait for it.
             remote.wait_until(
-                lambda: _leads(asker, inventory, target.host),
+                lambda: order.refused() or _leads(asker, inventory, target.host),
                 f"{target.host} takes writes",
                 deadline=SWITCH_LIMIT,
                 every=0.1,
@@ -220,15 +214,44 @@ def _act(stage: Stage, leader: Member, target: Member, result: Switch, progress:
     result.sentence = f"{target.host} leads; clients were held back for {_held_for(result.timeline):.1f} s."
 
 
+class _Order:
+    """Patroni's switchover, ordered in a thread of its own.
+
+    It is given on the member itself, whose own configuration holds the password of Patroni's REST interface.
+    """
+
+    def __init__(self, fleet: Fleet, target: str, leader: str, cluster: str) -> None:
+        command = ["patronictl", "switchover", cluster, "--force", "--leader", leader, "--candidate", target]
+        self._results: list[remote.Result] = []
+        threading.Thread(
+            target=lambda: self._results.append(fleet.run(target, command, timeout=SWITCH_LIMIT)), daemon=True
+        ).start()
+
+    def refused(self) -> bool:
+        """Raise when Patroni said no; otherwise False.
+
+        Raises:
+            RemoteError: with what Patroni said.
+        """
+        for result in self._results:
+            if not result.ok:
+                said = (result.stderr or result.stdout).strip().splitlines()
+                raise remote.RemoteError(
+                    f"Patroni did not switch over ({result.host}): {said[-1] if said else 'no answer'}. "
+                    "Clients were let through again; see `sias cluster check`."
+                )
+        return False
+
+
 @contextmanager
 def held_back(inventory: Inventory, fleet: Fleet, hosts: list[str], mark: Callable[[str], None]) -> Iterator[None]:
-    """PAUSE every PgBouncer for the block; RESUME whatever happens.
+    """PAUSE writers in every PgBouncer for the block; RESUME whatever happens. Reads of replicas go on.
 
     Raises:
         RemoteError: a PgBouncer could not be paused within its limit; everything has been resumed.
     """
     port = inventory.ports["pgbouncer"]
-    paused = _console(port, "PAUSE")
+    paused = _console(port, f"PAUSE {inventory.cluster}")
     try:
         answers = fleet.run_all(paused, hosts=hosts, timeout=PAUSE_LIMIT)
         refused = [f"{name}: {(a.stderr or 'out of time').strip()}" for name, a in answers.items() if not a.ok]
@@ -240,13 +263,13 @@ def held_back(inventory: Inventory, fleet: Fleet, hosts: list[str], mark: Callab
         mark(f"PgBouncer holds clients back on {', '.join(hosts)}")
         yield
     finally:
-        answers = fleet.run_all(_console(port, "RESUME"), hosts=hosts, timeout=10.0)
+        answers = fleet.run_all(_console(port, f"RESUME {inventory.cluster}"), hosts=hosts, timeout=10.0)
         # Not paused is what RESUME complains about after a failed PAUSE: that is what is wanted.
         stuck = [n for n, a in answers.items() if not a.ok and "not paused" not in a.stderr]
         mark("PgBouncer lets clients through" + (f", except on {', '.join(stuck)}" if stuck else ""))
         if stuck:
             raise remote.RemoteError(
-                f"PgBouncer on {', '.join(stuck)} could not be resumed: run `{_console(port, 'RESUME')}` there now."
+                f"PgBouncer on {', '.join(stuck)} could not be resumed: run `{_console(port, f'RESUME {inventory.cluster}')}` there now."
             )
 
 

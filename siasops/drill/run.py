@@ -329,7 +329,8 @@ def converge(stage: Stage, progress: Progress, tell: Callable[[], None] = lambda
         UserError: not within the limit; says what is still wrong.
     """
     end = time.monotonic() + CONVERGE_LIMIT
-    said = ""
+    said: set[str] = set()
+    spoken = 0.0
     documents: float | None = None
     while True:
         view = look(stage.inventory, stage.fleet)
@@ -338,13 +339,15 @@ def converge(stage: Stage, progress: Progress, tell: Callable[[], None] = lambda
         if healthy(lines) and documents is not None:
             return documents
         wrong = [line for line in lines if not line.ok]
-        now = _sentence(wrong)
-        if now != said:
-            progress.say(now)
-            said = now
-        tell()
+        now = {line.what for line in wrong}
+        if now != said or time.monotonic() - spoken > 2 * SAY_EVERY:
+            said, spoken = now, time.monotonic()
+            progress.say(_sentence(wrong))
+            tell()
         if time.monotonic() > end:
-            raise UserError(f"Not as before within {CONVERGE_LIMIT:.0f} s of healing: {now}. See `sias cluster check`.")
+            raise UserError(
+                f"Not as before within {CONVERGE_LIMIT:.0f} s of healing: {_sentence(wrong)}. See `sias cluster check`."
+            )
         time.sleep(1.0)
 
 

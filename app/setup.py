@@ -30,7 +30,7 @@ class BuildWithStatic(build_py):
         """Build from a clean folder, then collect."""
         package = Path(self.build_lib) / "sias"
         if not self.editable_mode:
-            shutil.rmtree(package, ignore_errors=True)   # a file deleted since the last build must not come back
+            shutil.rmtree(package, ignore_errors=True)  # a file deleted since the last build must not come back
         super().run()
         if not self.editable_mode:
             subprocess.run([sys.executable, "-c", COLLECT, str(package.resolve())], check=True)

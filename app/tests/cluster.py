@@ -41,19 +41,38 @@ class Cluster:
 
     def run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [str(self.bin / program), *arguments], user="postgres" if os.geteuid() == 0 else None, cwd="/tmp",
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=60,
+            [str(self.bin / program), *arguments],
+            user="postgres" if os.geteuid() == 0 else None,
+            cwd="/tmp",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=60,
         )
         if done.returncode:
             raise RuntimeError(f"{program}: {done.stdout}")
 
     def create(self) -> None:
-        self.run("initdb", "-D", str(self.data), "--locale=C.UTF-8", "-E", "UTF8", "-A", "trust", "-U", "postgres", "-N")
+        self.run(
+            "initdb", "-D", str(self.data), "--locale=C.UTF-8", "-E", "UTF8", "-A", "trust", "-U", "postgres", "-N"
+        )
         self.start()
 
     def start(self) -> None:
-        self.run("pg_ctl", "-D", str(self.data), "-w", "-t", "30", "-l", str(self.folder / "log"), "-o",
-                 f"-c listen_addresses= -k {self.folder} {self.options}", "start")
+        self.run(
+            "pg_ctl",
+            "-D",
+            str(self.data),
+            "-w",
+            "-t",
+            "30",
+            "-l",
+            str(self.folder / "log"),
+            "-o",
+            f"-c listen_addresses= -k {self.folder} {self.options}",
+            "start",
+        )
 
     def stop(self, mode: str = "immediate") -> None:
         self.run("pg_ctl", "-D", str(self.data), "-w", "-m", mode, "stop")
@@ -61,8 +80,21 @@ class Cluster:
     def standby(self) -> "Cluster":
         """Make a running streaming standby."""
         other = Cluster()
-        self.run("pg_basebackup", "-h", str(self.folder), "-U", "postgres", "-D", str(other.data), "-R", "-X", "stream",
-                 "-c", "fast", "--no-sync")
+        self.run(
+            "pg_basebackup",
+            "-h",
+            str(self.folder),
+            "-U",
+            "postgres",
+            "-D",
+            str(other.data),
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "--no-sync",
+        )
         other.start()
         return other
 
@@ -81,6 +113,6 @@ class Cluster:
         self.sql("SELECT pg_reload_conf()")
 
     def remove(self) -> None:
-        with contextlib.suppress(RuntimeError):   # a test stopped it
+        with contextlib.suppress(RuntimeError):  # a test stopped it
             self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)

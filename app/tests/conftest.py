@@ -18,9 +18,17 @@ PERSONS = 20_000
 SEED = 57
 _folder = short_folder()
 os.environ.update(
-    DJANGO_SETTINGS_MODULE="sias.settings", SIAS_ENVIRONMENT="test", SIAS_DATABASE_HOST=str(_folder),
-    SIAS_DATABASE_PORT="5432", SIAS_DATABASE_NAME="sias", SIAS_DATABASE_REPLICA_NAME="sias", SIAS_DATABASE_USER="sias_app",
-    SIAS_DOCUMENTS_ROOT=str(_folder / "documents"), SIAS_ROOM="a", SIAS_HOST="test-a1", SIAS_ALLOWED_HOSTS="testserver",
+    DJANGO_SETTINGS_MODULE="sias.settings",
+    SIAS_ENVIRONMENT="test",
+    SIAS_DATABASE_HOST=str(_folder),
+    SIAS_DATABASE_PORT="5432",
+    SIAS_DATABASE_NAME="sias",
+    SIAS_DATABASE_REPLICA_NAME="sias",
+    SIAS_DATABASE_USER="sias_app",
+    SIAS_DOCUMENTS_ROOT=str(_folder / "documents"),
+    SIAS_ROOM="a",
+    SIAS_HOST="test-a1",
+    SIAS_ALLOWED_HOSTS="testserver",
 )
 for _name in ("CREDENTIALS_DIRECTORY", "SIAS_CREDENTIALS_DIR", "PROMETHEUS_MULTIPROC_DIR"):
     os.environ.pop(_name, None)
@@ -41,11 +49,18 @@ SOURCE = Path(__file__).parents[1] / "src"
 PASSWORD = "mot de passe des tests"
 
 
-def manage(*arguments: str, user: str = "sias_owner", check: bool = True, **environment: str) -> subprocess.CompletedProcess:
+def manage(
+    *arguments: str, user: str = "sias_owner", check: bool = True, **environment: str
+) -> subprocess.CompletedProcess:
     """Run `sias-manage` as a host would: in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "sias", *arguments], cwd="/", text=True, capture_output=True, check=check,
-        timeout=100, env={**os.environ, "PYTHONPATH": str(SOURCE), "SIAS_DATABASE_USER": user, **environment},
+        [sys.executable, "-W", "error", "-m", "sias", *arguments],
+        cwd="/",
+        text=True,
+        capture_output=True,
+        check=check,
+        timeout=100,
+        env={**os.environ, "PYTHONPATH": str(SOURCE), "SIAS_DATABASE_USER": user, **environment},
     )
 
 
@@ -62,15 +77,17 @@ def cluster():
 
 @pytest.fixture(scope="session", autouse=True)
 def database(cluster):
-    cluster.sql("CREATE ROLE sias_owner LOGIN", database="postgres")   # no superuser: trusted extensions suffice
+    cluster.sql("CREATE ROLE sias_owner LOGIN", database="postgres")  # no superuser: trusted extensions suffice
     cluster.sql("CREATE ROLE sias_app LOGIN", database="postgres")
     cluster.sql("CREATE DATABASE sias OWNER sias_owner", database="postgres")
     manage("migrate", "-v", "0")
-    manage("load_population", "--persons", str(PERSONS), "--seed", str(SEED))
+    manage("load_population", "--persons", str(PERSONS), "--seed", str(SEED), "--processes", "1")
     (_folder / "documents").mkdir(exist_ok=True)
     setup_test_environment()
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    get_user_model().objects.create_user("agent", password=PASSWORD, first_name="Alex", last_name="Agent", service="UTAS")
+    get_user_model().objects.create_user(
+        "agent", password=PASSWORD, first_name="Alex", last_name="Agent", service="UTAS"
+    )
     get_user_model().objects.create_user("autre", password=PASSWORD, first_name="Dominique", last_name="Autre")
     return cluster
 
@@ -112,9 +129,20 @@ def identity():
     """A form for a person that nobody else bears the name of, with a fresh idempotency key."""
     name = "".join(chr(ord("A") + int(digit, 16)) for digit in uuid.uuid4().hex[:12])
     return {
-        "birth_name": f"TEST{name}", "usage_name": "", "first_names": "Camille", "sex": "F", "birth_date": "14/07/1980",
-        "birth_place": "Metz", "nir": "", "address": "1 rue des Clercs", "postal_code": "57000", "commune": "Metz",
-        "phone": "", "email": "", "household": "", "idempotency_key": uuid.uuid4().hex,
+        "birth_name": f"TEST{name}",
+        "usage_name": "",
+        "first_names": "Camille",
+        "sex": "F",
+        "birth_date": "14/07/1980",
+        "birth_place": "Metz",
+        "nir": "",
+        "address": "1 rue des Clercs",
+        "postal_code": "57000",
+        "commune": "Metz",
+        "phone": "",
+        "email": "",
+        "household": "",
+        "idempotency_key": uuid.uuid4().hex,
     }
 
 

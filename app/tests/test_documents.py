@@ -20,8 +20,14 @@ CONTENT = b"%PDF-1.7 jugement" * 1000
 @pytest.fixture
 def attach(client, person, documents):
     def send(content: bytes = CONTENT, name: str = "jugement été.pdf", **fields: str):
-        return client.post(f"/personnes/{person.pk}/documents/", {
-            "idempotency_key": uuid.uuid4().hex, "fichier": SimpleUploadedFile(name, content, "application/pdf"), **fields})
+        return client.post(
+            f"/personnes/{person.pk}/documents/",
+            {
+                "idempotency_key": uuid.uuid4().hex,
+                "fichier": SimpleUploadedFile(name, content, "application/pdf"),
+                **fields,
+            },
+        )
 
     return send
 
@@ -58,10 +64,15 @@ def test_sent_twice_with_one_key_it_is_attached_once(attach, person):
     assert attach(b"autre contenu", idempotency_key=key).status_code == 409
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("vide.pdf", b"", "vide"), ("virus.exe", b"MZ", "programmes"), ("page.HTML", b"<script>", "programmes"),
-    ("gros.bin", b"0" * (20 * 1024 * 1024 + 1), "maximum est 20"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("vide.pdf", b"", "vide"),
+        ("virus.exe", b"MZ", "programmes"),
+        ("page.HTML", b"<script>", "programmes"),
+        ("gros.bin", b"0" * (20 * 1024 * 1024 + 1), "maximum est 20"),
+    ],
+)
 def test_what_should_not_be_kept_is_refused_in_words(attach, person, name, content, message):
     response = attach(content, name)
     assert response.status_code == 422
@@ -70,7 +81,7 @@ def test_what_should_not_be_kept_is_refused_in_words(attach, person, name, conte
 
 
 def test_a_name_cannot_leave_the_folder_of_downloads(client, attach):
-    identity = attach(name="..\\..\\a\"b\r\nX: y.pdf")["X-SIAS-Document"]
+    identity = attach(name='..\\..\\a"b\r\nX: y.pdf')["X-SIAS-Document"]
     header = client.get(f"/documents/{identity}/")["Content-Disposition"]
     assert "\n" not in header
     assert "\\" not in header
@@ -113,7 +124,7 @@ def test_the_worker_reads_new_documents_back(attach, documents):
 def test_check_documents_tells_a_program(attach, documents):
     attach(uuid.uuid4().bytes)
     done = manage("check_documents", "--json", user="sias_app", check=False, SIAS_DOCUMENTS_ROOT=str(documents))
-    assert done.returncode == 1      # other tests' documents are in other folders
+    assert done.returncode == 1  # other tests' documents are in other folders
     assert '"corrupt": 0' in done.stdout
     assert '"missing": 0' not in done.stdout
     assert f'"documents": {Document.objects.count()}' in done.stdout

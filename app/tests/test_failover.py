@@ -227,7 +227,7 @@ def test_a_write_never_confirmed_by_the_other_room_is_told_as_unconfirmed(other_
     assert response["X-SIAS-Outcome"] == Outcome.UNKNOWN.value
     assert "pas confirmé" in response.content.decode()
     cluster.set(synchronous_standby_names="")
-    again = client.post("/personnes/nouvelle/", identity)   # the other room is back: now it is in both
+    again = client.post("/personnes/nouvelle/", identity)  # the other room is back: now it is in both
     assert (again.status_code, again["Idempotent-Replay"]) == (302, "true")
     assert saved(cluster, identity) == 1
 
@@ -237,7 +237,7 @@ def test_no_time_out_of_ours_cancels_a_commit_that_waits_for_the_other_room(othe
 
     def come_back() -> None:
         until(lambda: waiting(cluster))
-        time.sleep(0.6)   # twice the statement time-out below
+        time.sleep(0.6)  # twice the statement time-out below
         cluster.set(synchronous_standby_names="")
 
     thread = threading.Thread(target=come_back)
@@ -250,8 +250,12 @@ def test_no_time_out_of_ours_cancels_a_commit_that_waits_for_the_other_room(othe
 
 
 def test_statements_do_have_a_time_out(agent):
-    with (override_settings(SIAS_STATEMENT_TIMEOUT=100), pytest.raises(Exception, match="statement timeout") as raised,
-          transaction.atomic(), connections["default"].cursor() as cursor):
+    with (
+        override_settings(SIAS_STATEMENT_TIMEOUT=100),
+        pytest.raises(Exception, match="statement timeout") as raised,
+        transaction.atomic(),
+        connections["default"].cursor() as cursor,
+    ):
         cursor.execute("SELECT pg_sleep(5)")
     assert is_transient(raised.value)
     assert not worth_a_retry(raised.value)

@@ -52,8 +52,14 @@ def test_ready_does_not_depend_on_a_replica(monkeypatch):
 def test_figures_are_there_for_prometheus(client):
     client.get("/repertoire/?q=muller")
     page = Client().get("/metrics").content.decode()
-    for name in ("sias_http_requests_total", "sias_http_request_seconds_bucket", "sias_search_seconds_count",
-                 "sias_database_retries_total", "sias_unavailable_total", "sias_documents_total"):
+    for name in (
+        "sias_http_requests_total",
+        "sias_http_request_seconds_bucket",
+        "sias_search_seconds_count",
+        "sias_database_retries_total",
+        "sias_unavailable_total",
+        "sias_documents_total",
+    ):
         assert name in page
     assert 'view="repertoire:search"' in page
     assert "muller" not in page

@@ -13,7 +13,9 @@ def test_a_real_key_is_accepted(number):
     assert nir.problem(number) == ""
 
 
-@pytest.mark.parametrize("number", ["255081416802539", "25508141680253", "955081416802538", "255131416802538", "ABC", ""])
+@pytest.mark.parametrize(
+    "number", ["255081416802539", "25508141680253", "955081416802538", "255131416802538", "ABC", ""]
+)
 def test_a_wrong_number_is_refused_with_a_sentence(number):
     assert nir.problem(number).endswith((".", "probable."))
 
@@ -23,7 +25,7 @@ def test_every_single_wrong_digit_is_noticed():
     for place in range(13):
         for digit in "0123456789":
             if digit != number[place]:
-                assert nir.problem(number[:place] + digit + number[place + 1:]), (place, digit)
+                assert nir.problem(number[:place] + digit + number[place + 1 :]), (place, digit)
 
 
 @pytest.mark.parametrize(("department", "as_number"), [("2A", "19"), ("2B", "18")])

@@ -33,18 +33,32 @@ def test_a_created_person_has_page_household_and_names_in_the_dictionary(client,
 
 def test_a_person_may_join_an_existing_household(client, person, identity):
     household = person.memberships.get().household
-    other = identity | {"birth_name": identity["birth_name"] + "B", "household": household.number.lower(),
-                        "birth_date": "01/02/2020", "sex": "M", "idempotency_key": identity["idempotency_key"] + "b"}
+    other = identity | {
+        "birth_name": identity["birth_name"] + "B",
+        "household": household.number.lower(),
+        "birth_date": "01/02/2020",
+        "sex": "M",
+        "idempotency_key": identity["idempotency_key"] + "b",
+    }
     assert client.post("/personnes/nouvelle/", other).status_code == 302
     assert "Femme seule avec enfant, 1 adulte – 1 mineur" in text(client.get(household.get_absolute_url()))
 
 
-@pytest.mark.parametrize(("field", "value", "message"), [
-    ("birth_name", "", "obligatoire"), ("birth_name", "--", "au moins une lettre"), ("birth_date", "31/02/1980", "31/12/1975"),
-    ("birth_date", "01/01/2199", "entre 1900 et"), ("nir", "123", "13 caractères"), ("phone", "12", "dix chiffres"),
-    ("commune", "Strasbourg", "pas en Moselle"), ("postal_code", "5", "cinq chiffres"), ("household", "F99999999", "Aucun foyer"),
-    ("email", "non", "valide"),
-])
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("birth_name", "", "obligatoire"),
+        ("birth_name", "--", "au moins une lettre"),
+        ("birth_date", "31/02/1980", "31/12/1975"),
+        ("birth_date", "01/01/2199", "entre 1900 et"),
+        ("nir", "123", "13 caractères"),
+        ("phone", "12", "dix chiffres"),
+        ("commune", "Strasbourg", "pas en Moselle"),
+        ("postal_code", "5", "cinq chiffres"),
+        ("household", "F99999999", "Aucun foyer"),
+        ("email", "non", "valide"),
+    ],
+)
 def test_a_refused_form_says_why_and_saves_nothing(client, identity, field, value, message):
     before = Person.objects.count()
     response = client.post("/personnes/nouvelle/", identity | {field: value})
@@ -76,8 +90,10 @@ def test_the_page_masks_the_national_identifier(client):
 
 def test_an_edit_is_saved_and_the_new_name_searchable(client, person, identity):
     new = identity["birth_name"] + "NEUF"
-    assert client.post(f"{person.get_absolute_url()}modifier/",
-                       edit_form(person, identity, birth_name=new)).status_code == 302
+    assert (
+        client.post(f"{person.get_absolute_url()}modifier/", edit_form(person, identity, birth_name=new)).status_code
+        == 302
+    )
     person.refresh_from_db()
     assert (person.birth_name, person.version) == (new, 2)
     assert new in text(client.get("/repertoire/", {"q": new}))
@@ -92,7 +108,7 @@ def test_the_second_of_two_editors_is_told_and_shown_both_values(client, person,
     assert "Vos modifications ne sont pas enregistrées." in page
     assert "Dominique Autre" in page
     assert "2 rue Serpenoise" in page
-    assert page.count("3 place d'Armes") == 2   # in the comparison and still in the field
+    assert page.count("3 place d'Armes") == 2  # in the comparison and still in the field
     assert 'name="version" value="2"' in page
     person.refresh_from_db()
     assert person.address == "2 rue Serpenoise"
@@ -106,8 +122,9 @@ def test_an_edit_without_its_version_is_refused(client, person, identity):
 
 def test_nobody_is_in_two_households_at_once(person):
     with pytest.raises(IntegrityError, match="membership_one_household"), transaction.atomic():
-        Membership.objects.create(person=person, household=new_household(), since=date(2020, 1, 1), role="A",
-                                  until=date(2199, 1, 1))
+        Membership.objects.create(
+            person=person, household=new_household(), since=date(2020, 1, 1), role="A", until=date(2199, 1, 1)
+        )
 
 
 def test_one_household_may_follow_another_without_a_day_between(person):
@@ -130,14 +147,23 @@ def test_raw_sql_obeys_the_same_rule(cluster, person):
         cluster.sql("UPDATE repertoire_membership SET until = since + 1 WHERE person_id = %s", [person.pk])
 
 
-@pytest.mark.parametrize(("members", "sentence"), [
-    ([("F", 40)], "Femme seule, 1 adulte – 0 mineur"), ([("M", 40)], "Homme seul, 1 adulte – 0 mineur"),
-    ([("M", 40), ("F", 5), ("F", 3)], "Homme seul avec enfants, 1 adulte – 2 mineurs"),
-    ([("M", 40), ("F", 41)], "Couple, 2 adultes – 0 mineur"), ([("M", 40), ("F", 41), ("M", 2)],
-     "Couple avec enfants, 2 adultes – 1 mineur"), ([("M", 40)] * 3, "Plusieurs adultes, 3 adultes – 0 mineur"),
-    ([("F", 10)], "Mineur isolé, 0 adulte – 1 mineur"), ([], "Foyer vide, 0 adulte – 0 mineur"),
-])
+@pytest.mark.parametrize(
+    ("members", "sentence"),
+    [
+        ([("F", 40)], "Femme seule, 1 adulte – 0 mineur"),
+        ([("M", 40)], "Homme seul, 1 adulte – 0 mineur"),
+        ([("M", 40), ("F", 5), ("F", 3)], "Homme seul avec enfants, 1 adulte – 2 mineurs"),
+        ([("M", 40), ("F", 41)], "Couple, 2 adultes – 0 mineur"),
+        ([("M", 40), ("F", 41), ("M", 2)], "Couple avec enfants, 2 adultes – 1 mineur"),
+        ([("M", 40)] * 3, "Plusieurs adultes, 3 adultes – 0 mineur"),
+        ([("F", 10)], "Mineur isolé, 0 adulte – 1 mineur"),
+        ([], "Foyer vide, 0 adulte – 0 mineur"),
+    ],
+)
 def test_a_household_is_told_in_words(members, sentence):
     today = timezone.localdate()
-    found = [Membership(person=Person(sex=sex, birth_date=today - timedelta(days=int(age * 365.25) + 5))) for sex, age in members]
+    found = [
+        Membership(person=Person(sex=sex, birth_date=today - timedelta(days=int(age * 365.25) + 5)))
+        for sex, age in members
+    ]
     assert Composition(found).sentence == sentence

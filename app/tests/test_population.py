@@ -44,8 +44,12 @@ def test_what_is_loaded_is_what_is_generated(cluster):
 
 
 def test_every_national_identifier_has_its_key_and_its_own_number(cluster):
-    sealed = [row[0] for row in cluster.sql(
-        "SELECT nir_encrypted FROM repertoire_person WHERE nir_encrypted IS NOT NULL AND id <= %s", [PERSONS])]
+    sealed = [
+        row[0]
+        for row in cluster.sql(
+            "SELECT nir_encrypted FROM repertoire_person WHERE nir_encrypted IS NOT NULL AND id <= %s", [PERSONS]
+        )
+    ]
     numbers = [nir.decrypt(value) for value in sealed]
     assert len(numbers) > 0.95 * PERSONS
     assert len(set(numbers)) == len(numbers)
@@ -54,29 +58,40 @@ def test_every_national_identifier_has_its_key_and_its_own_number(cluster):
 
 def test_identifiers_agree_with_sex_and_birth(cluster):
     for value, sex, born in cluster.sql(
-            "SELECT nir_encrypted, sex, birth_date FROM repertoire_person WHERE nir_encrypted IS NOT NULL LIMIT 500"):
+        "SELECT nir_encrypted, sex, birth_date FROM repertoire_person WHERE nir_encrypted IS NOT NULL LIMIT 500"
+    ):
         number = nir.decrypt(value)
         assert number[:5] == f"{2 if sex == 'F' else 1}{born:%y%m}"
 
 
 def test_the_population_looks_like_one(cluster):
-    figures = cluster.sql("""
+    figures = cluster.sql(
+        """
         SELECT avg(date_part('year', age(DATE '2026-01-01', birth_date))), avg((sex = 'F')::int),
                avg((birth_date > DATE '2008-01-01')::int), count(DISTINCT birth_norm), max(birth_date), min(birth_date)
-          FROM repertoire_person WHERE id <= %s""", [PERSONS])[0]
+          FROM repertoire_person WHERE id <= %s""",
+        [PERSONS],
+    )[0]
     assert 35 < figures[0] < 50
     assert 0.48 < figures[1] < 0.56
     assert 0.12 < figures[2] < 0.30
     assert figures[3] > 4000
     assert figures[4].year <= 2025
     assert figures[5].year >= 1920
-    sizes = Counter(dict(cluster.sql("""SELECT size, count(*) FROM (SELECT count(*) AS size FROM repertoire_membership
-        WHERE until IS NULL AND person_id <= %s GROUP BY household_id) AS h GROUP BY size""", [PERSONS])))
+    sizes = Counter(
+        dict(
+            cluster.sql(
+                """SELECT size, count(*) FROM (SELECT count(*) AS size FROM repertoire_membership
+        WHERE until IS NULL AND person_id <= %s GROUP BY household_id) AS h GROUP BY size""",
+                [PERSONS],
+            )
+        )
+    )
     mean = sum(size * count for size, count in sizes.items()) / sizes.total()
     assert 1.9 < mean < 2.6
     assert 0.25 < sizes[1] / sizes.total() < 0.45
     metz = cluster.sql("SELECT avg((commune_id = '57463')::int) FROM repertoire_person WHERE id <= %s", [PERSONS])[0][0]
-    assert 0.09 < metz < 0.15    # 121 695 of 1 051 309
+    assert 0.09 < metz < 0.15  # 121 695 of 1 051 309
 
 
 def test_some_persons_lived_elsewhere_before(cluster):
@@ -95,8 +110,17 @@ class TestLoading:
         cluster.sql("DROP DATABASE own WITH (FORCE)", database="postgres")
 
     def load(self, own: str, persons: int, *more: str, user: str = "sias_owner") -> subprocess.CompletedProcess:
-        return manage("load_population", "--persons", str(persons), "--seed", "1", *more, check=False, user=user,
-                      SIAS_DATABASE_NAME=own)
+        return manage(
+            "load_population",
+            "--persons",
+            str(persons),
+            "--seed",
+            "1",
+            *more,
+            check=False,
+            user=user,
+            SIAS_DATABASE_NAME=own,
+        )
 
     def test_loads_repeats_refuses_and_replaces(self, cluster, own):
         before = cluster.sql(INDEXES, database=own)
@@ -105,7 +129,7 @@ class TestLoading:
         assert lines[-1]["state"] == "changed"
         assert lines[-1]["persons"] == 600
         assert {"phase", "done", "total", "elapsed"} <= set(lines[0])
-        assert cluster.sql(INDEXES, database=own) == before     # every index and constraint is back as it was
+        assert cluster.sql(INDEXES, database=own) == before  # every index and constraint is back as it was
         assert json.loads(self.load(own, 600, "--progress", "json").stdout)["state"] == "unchanged"
         refused = self.load(own, 700)
         assert refused.returncode == 3
@@ -136,8 +160,12 @@ class TestLoading:
 
 
 def test_accounts_are_made_once_and_corrected_when_a_password_changes(tmp_path):
-    for name, value in {"secret_key": "s" * 60, "identifier_key": "i" * 60, "demo_password": "un mot de passe",
-                        "probe_password": "un autre mot"}.items():
+    for name, value in {
+        "secret_key": "s" * 60,
+        "identifier_key": "i" * 60,
+        "demo_password": "un mot de passe",
+        "probe_password": "un autre mot",
+    }.items():
         (tmp_path / name).write_text(value + "\n")
 
     def run() -> dict:

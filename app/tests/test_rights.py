@@ -16,7 +16,8 @@ def addresses() -> list[tuple[str, str]]:
     for pattern in get_resolver().url_patterns:
         for inner in getattr(pattern, "url_patterns", [pattern]):
             path = "/" + str(inner.pattern).replace("<int:identity>", "1").replace(
-                "<uuid:identity>", "00000000-0000-0000-0000-000000000000")
+                "<uuid:identity>", "00000000-0000-0000-0000-000000000000"
+            )
             found.append((inner.name, path))
     return found
 
@@ -93,17 +94,31 @@ def test_the_mark_of_the_last_write_cannot_be_forged(client):
 
 
 def test_cookies_are_secure_when_deployed():
-    done = manage("shell", "-c", "from django.conf import settings as s; print(s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE, "
-                  "s.SESSION_COOKIE_HTTPONLY, s.SECURE_HSTS_SECONDS > 0)", user="sias_app", check=False, SIAS_ENVIRONMENT="lab")
+    done = manage(
+        "shell",
+        "-c",
+        "from django.conf import settings as s; print(s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE, "
+        "s.SESSION_COOKIE_HTTPONLY, s.SECURE_HSTS_SECONDS > 0)",
+        user="sias_app",
+        check=False,
+        SIAS_ENVIRONMENT="lab",
+    )
     assert done.returncode != 0
-    assert "credential" in done.stderr    # and it does not start without its secrets
+    assert "credential" in done.stderr  # and it does not start without its secrets
 
 
 def test_the_deployment_check_of_django_is_clean(tmp_path):
     for name in ("secret_key", "identifier_key", "database_password"):
         (tmp_path / name).write_text("x9" + "aBcDeF0123456789" * 5)
-    done = manage("check", "--deploy", "--fail-level", "WARNING", user="sias_app", SIAS_ENVIRONMENT="lab",
-                  SIAS_CREDENTIALS_DIR=str(tmp_path))
+    done = manage(
+        "check",
+        "--deploy",
+        "--fail-level",
+        "WARNING",
+        user="sias_app",
+        SIAS_ENVIRONMENT="lab",
+        SIAS_CREDENTIALS_DIR=str(tmp_path),
+    )
     assert "no issues" in done.stdout
 
 
@@ -118,8 +133,12 @@ def test_a_missing_page_and_a_defect_are_told_in_french(client, monkeypatch):
 def test_the_application_role_owns_nothing_and_cannot_change_the_schema(cluster):
     assert cluster.sql("SELECT count(*) FROM pg_class WHERE pg_get_userbyid(relowner) = 'sias_app'") == [(0,)]
     with cluster.connect(user="sias_app") as connection:
-        for statement in ("TRUNCATE repertoire_person", "DROP TABLE repertoire_person", "CREATE TABLE x (a int)",
-                          "DELETE FROM django_migrations"):
+        for statement in (
+            "TRUNCATE repertoire_person",
+            "DROP TABLE repertoire_person",
+            "CREATE TABLE x (a int)",
+            "DELETE FROM django_migrations",
+        ):
             with pytest.raises(Exception, match=r"permission denied|must be owner"):
                 connection.execute(statement)
 

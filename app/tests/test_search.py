@@ -50,13 +50,20 @@ def test_the_exact_person_comes_first(held_out):
     for person in held_out[:40]:
         first = find(f"{person.birth_name} {person.first_name}", f"{person.birth_date:%d/%m/%Y}").hits[0]
         assert (first.person.birth_norm, first.person.first_norm, first.person.birth_date) == (
-            person.birth_norm, person.first_norm, person.birth_date)
+            person.birth_norm,
+            person.first_norm,
+            person.birth_date,
+        )
 
 
 def test_either_order_and_either_name_will_do():
     person = Person.objects.exclude(usage_norm="").order_by("id").first()
-    for words in (f"{person.usage_name} {person.first_name}", f"{person.first_name} {person.usage_name}",
-                  f"{person.birth_name} {person.first_name}", f"{person.first_name} {person.birth_name}"):
+    for words in (
+        f"{person.usage_name} {person.first_name}",
+        f"{person.first_name} {person.usage_name}",
+        f"{person.birth_name} {person.first_name}",
+        f"{person.first_name} {person.birth_name}",
+    ):
         assert person.pk in {hit.person.pk for hit in find(words, str(person.birth_date.year)).hits}, words
 
 
@@ -67,9 +74,13 @@ def test_a_compound_name_is_found_with_or_without_its_space():
         assert person.pk in {hit.person.pk for hit in page.hits}, words
 
 
-@pytest.mark.parametrize(("shift", "reason"), [
-    (0, "date exacte"), (200, "date à 1 an près"),
-])
+@pytest.mark.parametrize(
+    ("shift", "reason"),
+    [
+        (0, "date exacte"),
+        (200, "date à 1 an près"),
+    ],
+)
 def test_a_birth_date_within_a_year_is_accepted_and_said(shift, reason):
     person = Person.objects.filter(birth_date__month=1, birth_date__day=15).order_by("id").first()
     asked = person.birth_date - timedelta(days=shift)
@@ -126,14 +137,22 @@ def test_pages_follow_each_other_without_gap_or_repetition():
 
 def test_a_forged_page_mark_is_ignored():
     assert [hit.person.pk for hit in find("schmitt", cursor_text="forged").hits] == [
-        hit.person.pk for hit in find("schmitt").hits]
+        hit.person.pk for hit in find("schmitt").hits
+    ]
 
 
 def test_identifiers_are_recognised():
     person = Person.objects.exclude(nir_index=None).exclude(phone="").order_by("id").first()
     number = person.nir
-    for words in (number, f"{number[0]} {number[1:3]} {number[3:5]} {number[5:7]} {number[7:10]} {number[10:13]} {number[13:]}",
-                  number[:13], person.number, person.number.lower(), person.phone, person.phone_spaced):
+    for words in (
+        number,
+        f"{number[0]} {number[1:3]} {number[3:5]} {number[5:7]} {number[7:10]} {number[10:13]} {number[13:]}",
+        number[:13],
+        person.number,
+        person.number.lower(),
+        person.phone,
+        person.phone_spaced,
+    ):
         assert person.pk in {hit.person.pk for hit in find(words).hits}, words
     household = Household.objects.order_by("id").first()
     members = set(household.memberships.filter(until=None).values_list("person_id", flat=True))
@@ -141,10 +160,17 @@ def test_identifiers_are_recognised():
     assert nir.problem(number) == ""
 
 
-@pytest.mark.parametrize(("text", "day", "year"), [
-    ("12/03/1975", date(1975, 3, 12), 1975), ("1975-03-12", date(1975, 3, 12), 1975), ("12.3.1975", date(1975, 3, 12), 1975),
-    ("12031975", date(1975, 3, 12), 1975), ("1975", None, 1975), ("03/25/1975", date(1975, 3, 25), 1975),
-])
+@pytest.mark.parametrize(
+    ("text", "day", "year"),
+    [
+        ("12/03/1975", date(1975, 3, 12), 1975),
+        ("1975-03-12", date(1975, 3, 12), 1975),
+        ("12.3.1975", date(1975, 3, 12), 1975),
+        ("12031975", date(1975, 3, 12), 1975),
+        ("1975", None, 1975),
+        ("03/25/1975", date(1975, 3, 25), 1975),
+    ],
+)
 def test_dates_are_read_as_people_write_them(text, day, year):
     assert search.parse_birth(text) == search.Birth(year, day)
 
@@ -160,9 +186,22 @@ def test_a_date_may_stand_in_the_one_field():
     assert question.birth == search.Birth(1975, date(1975, 3, 12))
 
 
-@pytest.mark.parametrize("words", [
-    "'; DROP TABLE repertoire_person; --", "%", "100%", "\\", "{0}", "a" * 500, "王", "- - -", "l'", "\x00", "%s %(n)s",
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "'; DROP TABLE repertoire_person; --",
+        "%",
+        "100%",
+        "\\",
+        "{0}",
+        "a" * 500,
+        "王",
+        "- - -",
+        "l'",
+        "\x00",
+        "%s %(n)s",
+    ],
+)
 def test_no_text_breaks_the_search(client, words):
     assert client.get("/repertoire/", {"q": words}).status_code == 200
 

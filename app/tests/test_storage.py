@@ -68,7 +68,7 @@ def test_everything_is_flushed_before_the_name_is_known(store, tmp_path, monkeyp
     assert events[0][0] == "fsync"
     assert events[0][1].startswith(str(tmp_path / "tmp"))
     assert ("fsync", str(final.parent)) in events[renamed:]
-    assert ("fsync", str(tmp_path)) in events[:renamed]         # the new folders too
+    assert ("fsync", str(tmp_path)) in events[:renamed]  # the new folders too
     assert ("fsync", str(final.parent.parent)) in events[:renamed]
 
 
@@ -136,7 +136,9 @@ def test_damage_and_loss_are_told_apart_and_a_new_copy_heals(store, tmp_path):
         store.read(SHA)
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "ab/cd/ef", f"00/00/{SHA}", f"{SHA[:2]}/{SHA[2:4]}/{SHA.upper()}", ""])
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "ab/cd/ef", f"00/00/{SHA}", f"{SHA[:2]}/{SHA[2:4]}/{SHA.upper()}", ""]
+)
 def test_only_addresses_are_names(store, name):
     with pytest.raises(ValueError, match="not a document address"):
         store.path(name)

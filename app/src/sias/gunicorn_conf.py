@@ -18,17 +18,17 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
 
 wsgi_app = "sias.wsgi:application"
 bind = os.environ.get("SIAS_WEB_BIND", f"unix:{_runtime / 'web.sock'}")
-umask = 0o007                 # the socket's group (HAProxy) may connect, others may not
+umask = 0o007  # the socket's group (HAProxy) may connect, others may not
 worker_class = "gthread"
 workers = int(os.environ.get("SIAS_WEB_WORKERS", "2"))
 threads = int(os.environ.get("SIAS_WEB_THREADS", "16"))
 worker_tmp_dir = str(_runtime) if _runtime.is_dir() else None
-timeout = 60                  # s: longer than the slowest answer the database layer allows (see outage.py)
-graceful_timeout = 30         # s: a document being sent may finish
-keepalive = 75                # s: HAProxy reuses connections
-max_requests = 20000          # a leak never lives long
-max_requests_jitter = 2000    # and workers never restart together
-accesslog = None              # HAProxy logs requests
+timeout = 60  # s: longer than the slowest answer the database layer allows (see outage.py)
+graceful_timeout = 30  # s: a document being sent may finish
+keepalive = 75  # s: HAProxy reuses connections
+max_requests = 20000  # a leak never lives long
+max_requests_jitter = 2000  # and workers never restart together
+accesslog = None  # HAProxy logs requests
 errorlog = "-"
 control_socket_disable = True  # hosts run it in a sandbox: no second socket to guard
 

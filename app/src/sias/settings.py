@@ -98,7 +98,7 @@ def _database(name: str, *, primary: bool) -> dict:
         "DISABLE_SERVER_SIDE_CURSORS": True,
         "OPTIONS": {
             "require_primary": primary,
-            "connect_timeout": 2,      # s
+            "connect_timeout": 2,  # s
             "application_name": f"sias@{SIAS_HOST}",
             **({"sslmode": "prefer"} if not _host.startswith("/") else {}),
         },
@@ -115,11 +115,11 @@ DATABASE_ROUTERS = ["sias.platform.routing.Router"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # ms, every statement of a request but COMMIT; management commands (migrations, loads) have none.
 SIAS_STATEMENT_TIMEOUT = int(os.environ.get("SIAS_STATEMENT_TIMEOUT_MS", "10000"))
-SIAS_LOCK_TIMEOUT = 5_000         # ms
-SIAS_PRIMARY_WAIT = 4.0           # s a request waits for a primary, its repetition included, before it gives up
-SIAS_REPLICA_WAIT = 0.5           # s a reading waits for a replica before it turns to the primary
-SIAS_CHECK_TIMEOUT = 1.5          # s a connection has to prove that it leads to a usable server
-SIAS_RETRY_AFTER = 5              # s, told to clients with a 503
+SIAS_LOCK_TIMEOUT = 5_000  # ms
+SIAS_PRIMARY_WAIT = 4.0  # s a request waits for a primary, its repetition included, before it gives up
+SIAS_REPLICA_WAIT = 0.5  # s a reading waits for a replica before it turns to the primary
+SIAS_CHECK_TIMEOUT = 1.5  # s a connection has to prove that it leads to a usable server
+SIAS_RETRY_AFTER = 5  # s, told to clients with a 503
 
 # --- accounts and sessions -------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.Agent"
@@ -133,7 +133,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
 SESSION_ENGINE = "django.contrib.sessions.backends.db"
-SESSION_COOKIE_AGE = 10 * 3600    # s, a working day
+SESSION_COOKIE_AGE = 10 * 3600  # s, a working day
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SESSION_COOKIE_NAME = "sias_session"
 CSRF_COOKIE_NAME = "sias_csrf"
@@ -147,8 +147,9 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 SILENCED_SYSTEM_CHECKS = [
-    "security.W005", "security.W021",   # HSTS of subdomains and preload: the name belongs to the organisation
-    "security.W008",                    # the redirect to https is HAProxy's
+    "security.W005",
+    "security.W021",  # HSTS of subdomains and preload: the name belongs to the organisation
+    "security.W008",  # the redirect to https is HAProxy's
 ]
 
 # --- language, static files, documents -------------------------------------------------------------------------------
@@ -167,13 +168,14 @@ STORAGES = {
     "default": {"BACKEND": "sias.documents.storage.ContentAddressedStorage"},
     "staticfiles": {
         "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
-        if _collected else "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if _collected
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
     },
 }
 SIAS_DOCUMENTS_ROOT = Path(os.environ.get("SIAS_DOCUMENTS_ROOT", "/srv/sias/documents"))
 # Deployed, the folder is a mount of the replicated volume: writing to the host's own disk below it would lose them.
 SIAS_DOCUMENTS_MOUNTED = not WORKSTATION
-SIAS_DOCUMENT_MAX = 20 * 1024 * 1024     # bytes
+SIAS_DOCUMENT_MAX = 20 * 1024 * 1024  # bytes
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 

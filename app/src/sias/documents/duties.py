@@ -10,15 +10,17 @@ from sias.platform import metrics
 from sias.platform.duties import duty
 
 BATCH = 20
-STRAY_AGE = 24 * 3600   # s
+STRAY_AGE = 24 * 3600  # s
 
 
 @duty("verify-documents", every=5)
 def verify() -> tuple[str, bool]:
     """Compare each new document with its SHA-256, from the volume, and write what was found in its row."""
     waiting = list(
-        Document.objects.using("default").select_for_update(skip_locked=True)
-        .filter(check_state=Document.Check.PENDING).order_by("created_at")[:BATCH]
+        Document.objects.using("default")
+        .select_for_update(skip_locked=True)
+        .filter(check_state=Document.Check.PENDING)
+        .order_by("created_at")[:BATCH]
     )
     found: dict[str, int] = {}
     for document in waiting:

@@ -103,13 +103,13 @@ class ContentAddressedStorage(Storage):
             self._compare(final, sha256)
         except (FileNotFoundError, CorruptDocumentError):
             return False
-        _fsync_folder(final.parent)   # its writer may not have come that far yet
+        _fsync_folder(final.parent)  # its writer may not have come that far yet
         return True
 
     @staticmethod
     def _compare(path: Path, sha256: str) -> None:
         with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)   # from the disk, not from memory
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # from the disk, not from memory
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
             raise CorruptDocumentError(f"{path.name}: content is {found}")

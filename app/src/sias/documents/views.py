@@ -22,17 +22,40 @@ from sias.platform.idempotency import idempotent
 from sias.repertoire.models import Person
 
 # What a workstation would run when someone opens it from the downloads folder.
-REFUSED = {".exe", ".com", ".bat", ".cmd", ".scr", ".msi", ".ps1", ".vbs", ".js", ".jse", ".wsf", ".hta", ".lnk", ".jar",
-           ".html", ".htm", ".svg", ".xhtml"}
+REFUSED = {
+    ".exe",
+    ".com",
+    ".bat",
+    ".cmd",
+    ".scr",
+    ".msi",
+    ".ps1",
+    ".vbs",
+    ".js",
+    ".jse",
+    ".wsf",
+    ".hta",
+    ".lnk",
+    ".jar",
+    ".html",
+    ".htm",
+    ".svg",
+    ".xhtml",
+}
 MEBIBYTE = 1024 * 1024
 
 
 class DocumentForm(forms.Form):
     """One file."""
 
-    fichier = forms.FileField(label="Document", max_length=200, error_messages={
-        "required": "Choisissez un fichier.", "empty": "Ce fichier est vide : il n'a pas été ajouté.",
-    })
+    fichier = forms.FileField(
+        label="Document",
+        max_length=200,
+        error_messages={
+            "required": "Choisissez un fichier.",
+            "empty": "Ce fichier est vide : il n'a pas été ajouté.",
+        },
+    )
 
     def clean_fichier(self) -> object:
         """Refuse what is too large, and what a workstation would run."""
@@ -64,15 +87,24 @@ def attach(request: HttpRequest, identity: int) -> HttpResponse:
     address = default_storage.save(None, upload)
     name = _clean_name(upload.name)
     document = Document.objects.create(
-        id=uuid.uuid4(), person=person, name=name, size=upload.size, sha256=address.rsplit("/", 1)[-1],
-        content_type=mimetypes.guess_type(name)[0] or "application/octet-stream", created_by=request.user,
+        id=uuid.uuid4(),
+        person=person,
+        name=name,
+        size=upload.size,
+        sha256=address.rsplit("/", 1)[-1],
+        content_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
+        created_by=request.user,
     )
     metrics.DOCUMENTS.labels("attached").inc()
     messages.success(request, f"« {name} » : document enregistré dans les deux salles.")
-    return HttpResponse(status=302, headers={
-        "Location": f"{person.get_absolute_url()}#document-{document.pk}", "X-SIAS-Document": str(document.pk),
-        "X-SIAS-SHA256": document.sha256,
-    })
+    return HttpResponse(
+        status=302,
+        headers={
+            "Location": f"{person.get_absolute_url()}#document-{document.pk}",
+            "X-SIAS-Document": str(document.pk),
+            "X-SIAS-SHA256": document.sha256,
+        },
+    )
 
 
 @read_only
@@ -91,12 +123,16 @@ def download(request: HttpRequest, identity: uuid.UUID) -> HttpResponse:
         return render(request, "documents/damaged.html", {"document": document, "missing": missing}, status=500)
     metrics.DOCUMENTS.labels("sent").inc()
     plain = re.sub(r'[^\x20-\x7e]|["\\]', "_", document.name)
-    return HttpResponse(content, content_type=document.content_type, headers={
-        "ETag": tag,
-        "Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(document.name)}",
-        "Content-Security-Policy": "default-src 'none'; sandbox",
-        "X-Content-Type-Options": "nosniff",
-    })
+    return HttpResponse(
+        content,
+        content_type=document.content_type,
+        headers={
+            "ETag": tag,
+            "Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(document.name)}",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "X-Content-Type-Options": "nosniff",
+        },
+    )
 
 
 attach.sias_form = DocumentForm

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from sias.platform.models import IdempotencyKey
 
-KEYS_KEPT = timedelta(days=7)   # a form left open longer than that is shown again, not repeated
+KEYS_KEPT = timedelta(days=7)  # a form left open longer than that is shown again, not repeated
 BATCH = 1000
 
 
@@ -18,7 +18,7 @@ class DutyKind:
     """What to do, and how often (seconds)."""
 
     every: float
-    act: Callable[[], tuple[str, bool]]   # -> what was done ("" when nothing), and whether there is more to do at once
+    act: Callable[[], tuple[str, bool]]  # -> what was done ("" when nothing), and whether there is more to do at once
 
 
 DUTIES: dict[str, DutyKind] = {}

@@ -10,6 +10,7 @@ transaction whose COMMIT is known before a byte of the answer leaves. How views 
 A POST is repeated only with an idempotency key: the key's row commits with the write, so a repetition finds it.
 """
 
+import logging
 import re
 import sys
 import time
@@ -29,10 +30,11 @@ from sias.platform.idempotency import key_of
 from sias.platform.outage import Outcome, StorageUnavailableError, is_transient, worth_a_retry
 from sias.platform.routing import reading_from
 
+logger = logging.getLogger("sias.failover")
 POSITION_COOKIE = "sias_position"
-POSITION_AGE = 300   # s: a replica that far behind is not used anyway (HAProxy drops it)
+POSITION_AGE = 300  # s: a replica that far behind is not used anyway (HAProxy drops it)
 _POSITION = re.compile(r"^[0-9A-F]{1,8}/[0-9A-F]{1,8}$")
-REPLAY_WAIT = 0.25   # s a read waits for its replica to replay the browser's last write
+REPLAY_WAIT = 0.25  # s a read waits for its replica to replay the browser's last write
 UNSAVED = {"csrfmiddlewaretoken", "idempotency_key", "password"}
 
 
@@ -138,8 +140,13 @@ class FailoverMiddleware:
         metrics.READS.labels(alias).inc()
         if alias == "default" and request.method not in {"GET", "HEAD", "OPTIONS"} and connection.position:
             response.set_signed_cookie(
-                POSITION_COOKIE, connection.position, salt=POSITION_COOKIE, max_age=POSITION_AGE, httponly=True,
-                secure=settings.SESSION_COOKIE_SECURE, samesite="Lax",
+                POSITION_COOKIE,
+                connection.position,
+                salt=POSITION_COOKIE,
+                max_age=POSITION_AGE,
+                httponly=True,
+                secure=settings.SESSION_COOKIE_SECURE,
+                samesite="Lax",
             )
         return response, None, False
 
@@ -152,20 +159,21 @@ def _be_read_only(connection, request: HttpRequest) -> None:
         cursor.execute("SET TRANSACTION READ ONLY")
         deadline = time.monotonic() + REPLAY_WAIT
         while position:
-            cursor.execute(
-                "SELECT NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= %s::pg_lsn", [position]
-            )
+            cursor.execute("SELECT NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= %s::pg_lsn", [position])
             if cursor.fetchone()[0]:
                 return
             if time.monotonic() > deadline:
                 raise ReplicaBehindError(f"not yet at {position}")
-            time.sleep(0.02)   # between questions inside a deadline
+            time.sleep(0.02)  # between questions inside a deadline
 
 
 def _rewind(request: HttpRequest, pristine: dict, meta: dict) -> None:
     """Put the request back to how it arrived, but for its body, which can be read only once."""
-    body = {name: request.__dict__[name] for name in ("_post", "_files", "_body", "_read_started", "_stream")
-            if name in request.__dict__}
+    body = {
+        name: request.__dict__[name]
+        for name in ("_post", "_files", "_body", "_read_started", "_stream")
+        if name in request.__dict__
+    }
     request.__dict__.clear()
     request.__dict__.update(pristine)
     request.__dict__.update(body)
@@ -201,19 +209,39 @@ def unavailable(
         shown = set(form.fields) if form is not None else set()
         others = [(name, value) for name, values in posted.lists() if name not in UNSAVED | shown for value in values]
     context = {
-        "outcome": outcome.value, "safe": safe, "form": form, "others": others, "had_file": files,
-        "path": request.get_full_path(), "csrf": "" if safe else get_token(request),
+        "outcome": outcome.value,
+        "safe": safe,
+        "form": form,
+        "others": others,
+        "had_file": files,
+        "path": request.get_full_path(),
+        "csrf": "" if safe else get_token(request),
         "idempotency_key": "" if safe else key_of(request) or "",
-        "retry_after": settings.SIAS_RETRY_AFTER, "storage": isinstance(error, StorageUnavailableError), **_page(),
+        "retry_after": settings.SIAS_RETRY_AFTER,
+        "storage": isinstance(error, StorageUnavailableError),
+        **_page(),
     }
     response = render(None, "503.html", context, status=503)
     response["Retry-After"] = str(settings.SIAS_RETRY_AFTER)
     response["X-SIAS-Outcome"] = outcome.value
+    # One line with the cause and without the query, which holds names; Django's own would tell neither.
+    logger.error(
+        "503 %s %s, saved: %s, because %s: %s",
+        request.method,
+        request.path,
+        outcome.value,
+        type(error).__name__,
+        " ".join(str(error).split()),
+    )
+    response._has_been_logged = True  # noqa: SLF001 - Django's mark for its own logger
     if not safe:
         # get_token made or found the secret; without it the kept form could not be sent again.
         response.set_cookie(
-            settings.CSRF_COOKIE_NAME, request.META["CSRF_COOKIE"], max_age=settings.CSRF_COOKIE_AGE,
-            secure=settings.CSRF_COOKIE_SECURE, httponly=settings.CSRF_COOKIE_HTTPONLY,
+            settings.CSRF_COOKIE_NAME,
+            request.META["CSRF_COOKIE"],
+            max_age=settings.CSRF_COOKIE_AGE,
+            secure=settings.CSRF_COOKIE_SECURE,
+            httponly=settings.CSRF_COOKIE_HTTPONLY,
             samesite=settings.CSRF_COOKIE_SAMESITE,
         )
     return response

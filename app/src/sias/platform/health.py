@@ -13,7 +13,7 @@ from django.db import connections
 
 from sias.platform.postgresql.base import ask
 
-DEADLINE = 1.0   # s for each check
+DEADLINE = 1.0  # s for each check
 # Assigning a transaction identifier is the smallest act that only a primary can do; nothing is committed.
 WRITE_PROBE = b"SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), pg_current_xact_id()::text"
 
@@ -30,12 +30,13 @@ def database_accepts_writes() -> dict:
     if not _database_lock.acquire(timeout=DEADLINE):
         return {"ok": False, "detail": "the previous probe still waits"}
     try:
-        for fresh in (False, True):   # a connection that died since the last probe is replaced once
+        for fresh in (False, True):  # a connection that died since the last probe is replaced once
             try:
                 if _database is None or _database.closed:
                     params = connections["default"].get_connection_params()
-                    _database = psycopg.connect(**params | {"autocommit": True, "cursor_factory": psycopg.Cursor,
-                                                            "context": None})
+                    _database = psycopg.connect(
+                        **params | {"autocommit": True, "cursor_factory": psycopg.Cursor, "context": None}
+                    )
                 recovering, read_only, _xid = ask(_database, WRITE_PROBE, DEADLINE)
             except psycopg.Error as error:
                 if _database is not None:

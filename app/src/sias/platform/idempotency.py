@@ -56,8 +56,9 @@ def idempotent(view: Callable) -> Callable:
             return view(request, *args, **kwargs)
         key = key_of(request)
         if key is None:
-            return render(request, "400.html", {"reason": "Cet envoi ne porte pas de clé d'idempotence valable."},
-                          status=400)
+            return render(
+                request, "400.html", {"reason": "Cet envoi ne porte pas de clé d'idempotence valable."}, status=400
+            )
         mark = _fingerprint(request)
         mine = {"agent_id": request.user.pk, "key": key}
         # ON CONFLICT waits for a concurrent twin to end: it then sees the twin's row.
@@ -65,9 +66,12 @@ def idempotent(view: Callable) -> Callable:
         record = IdempotencyKey.objects.using("default").select_for_update().get(**mine)
         if record.status is not None:
             if bytes(record.fingerprint) != mark:
-                return render(request, "400.html", {
-                    "reason": "Cette clé d'idempotence a déjà servi pour un autre envoi. Rien n'a été enregistré."
-                }, status=409)
+                return render(
+                    request,
+                    "400.html",
+                    {"reason": "Cette clé d'idempotence a déjà servi pour un autre envoi. Rien n'a été enregistré."},
+                    status=409,
+                )
             IdempotencyKey.objects.filter(pk=record.pk).update(replays=F("replays") + 1, last_seen=timezone.now())
             metrics.REPLAYS.inc()
             response = HttpResponse(status=record.status)
@@ -81,7 +85,7 @@ def idempotent(view: Callable) -> Callable:
             record.status, record.location = response.status_code, response.get("Location", "")
             record.save(update_fields=["status", "location"])
         else:
-            record.delete()   # refused by the form: the corrected form may come back with the same key
+            record.delete()  # refused by the form: the corrected form may come back with the same key
         return response
 
     return wrapper

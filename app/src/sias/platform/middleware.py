@@ -81,6 +81,8 @@ class SignInMiddleware(LoginRequiredMiddleware):
 def platform_context(_request: HttpRequest) -> dict:
     """Room, host and version for the footer of every page."""
     return {
-        "room": settings.SIAS_ROOM, "host": settings.SIAS_HOST, "version": settings.SIAS_VERSION,
+        "room": settings.SIAS_ROOM,
+        "host": settings.SIAS_HOST,
+        "version": settings.SIAS_VERSION,
         "environment": settings.ENVIRONMENT,
     }

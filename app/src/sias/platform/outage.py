@@ -4,6 +4,7 @@ import enum
 import logging
 
 import psycopg
+from django.core.exceptions import DisallowedHost
 from django.db import Error as DjangoDatabaseError
 
 from sias.platform.postgresql.base import UnacknowledgedCommitError
@@ -39,8 +40,10 @@ def is_transient(error: BaseException | None) -> bool:
     """Tell whether `error` comes from a database or a document volume that is away, moving or overloaded."""
     return worth_a_retry(error) or any(
         isinstance(link, StorageUnavailableError)
-        or (isinstance(link, psycopg.Error)
-            and ((link.sqlstate or "") in BUSY or (link.sqlstate or "")[:2] in BUSY_CLASSES))
+        or (
+            isinstance(link, psycopg.Error)
+            and ((link.sqlstate or "") in BUSY or (link.sqlstate or "")[:2] in BUSY_CLASSES)
+        )
         for link in _chain(error)
     )
 
@@ -65,11 +68,12 @@ class CalmFilter(logging.Filter):
     """During a failover, one line per failed request instead of a page of traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Drop the traceback of transient errors; keep the message."""
-        if record.exc_info and is_transient(record.exc_info[1]):
-            record.msg = f"{record.getMessage()} ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})".replace(
-                "\n", " "
-            )
+        """Drop the traceback of what is no defect, and what probes repeat every second."""
+        if getattr(record, "request", None) is not None and record.request.path.startswith("/healthz/"):
+            return False
+        error = record.exc_info[1] if record.exc_info else None
+        if is_transient(error) or isinstance(error, DisallowedHost):
+            record.msg = f"{record.getMessage()} ({type(error).__name__}: {error})".replace("\n", " ")
             record.args = ()
             record.exc_info = None
             record.exc_text = None

@@ -26,8 +26,13 @@ def ready(_request: HttpRequest) -> HttpResponse:
     checks = {"database": health.database_accepts_writes(), "documents": health.documents_usable()}
     ok = all(check["ok"] for check in checks.values())
     return JsonResponse(
-        {"status": "ok" if ok else "unavailable", "room": settings.SIAS_ROOM, "host": settings.SIAS_HOST,
-         "version": settings.SIAS_VERSION, "checks": checks},
+        {
+            "status": "ok" if ok else "unavailable",
+            "room": settings.SIAS_ROOM,
+            "host": settings.SIAS_HOST,
+            "version": settings.SIAS_VERSION,
+            "checks": checks,
+        },
         status=200 if ok else 503,
     )
 
@@ -48,10 +53,15 @@ def home(_request: HttpRequest) -> HttpResponse:
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Say it in words."""
-    return render(request, "400.html", {
-        "reason": "La page était ouverte depuis trop longtemps ou vient d'ailleurs. Rechargez-la puis recommencez.",
-        "detail": reason,
-    }, status=403)
+    return render(
+        request,
+        "400.html",
+        {
+            "reason": "La page était ouverte depuis trop longtemps ou vient d'ailleurs. Rechargez-la puis recommencez.",
+            "detail": reason,
+        },
+        status=403,
+    )
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001 - Django's interface

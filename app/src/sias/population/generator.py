@@ -19,35 +19,53 @@ from sias.socle import geography
 from sias.socle.text import compact
 
 SHARDS = 32
-ORDERS = 999 // SHARDS          # NIR order numbers of a shard, per sex, month and town
-TODAY = date(2026, 1, 1)        # ages are counted on this day whatever the day of the load
+ORDERS = 999 // SHARDS  # NIR order numbers of a shard, per sex, month and town
+TODAY = date(2026, 1, 1)  # ages are counted on this day whatever the day of the load
 STAMP = "2026-01-01 08:00:00+01"
 ADULT = 18
 PERSON_COLUMNS = (
-    "id", "number", "birth_name", "usage_name", "first_names", "sex", "birth_date", "birth_place", "address",
-    "postal_code", "commune_id", "phone", "email", "nir_encrypted", "nir_index", "birth_norm", "usage_norm", "first_norm",
-    "version", "created_at", "updated_at",
+    "id",
+    "number",
+    "birth_name",
+    "usage_name",
+    "first_names",
+    "sex",
+    "birth_date",
+    "birth_place",
+    "address",
+    "postal_code",
+    "commune_id",
+    "phone",
+    "email",
+    "nir_encrypted",
+    "nir_index",
+    "birth_norm",
+    "usage_norm",
+    "first_norm",
+    "version",
+    "created_at",
+    "updated_at",
 )
 HOUSEHOLD_COLUMNS = ("id", "number", "created_at")
 MEMBERSHIP_COLUMNS = ("person_id", "household_id", "role", "since", "until")
 # Kinds of households and their shares (INSEE's order of magnitude for the département).
 KINDS = ("single", "couple", "family", "lone parent", "others")
 KIND_WEIGHTS = list(accumulate((36, 27, 24, 9, 4)))
-MARRIED_NAME = ((1950, 0.95), (1970, 0.85), (1990, 0.6), (2100, 0.35))   # born before -> takes the husband's name
+MARRIED_NAME = ((1950, 0.95), (1970, 0.85), (1990, 0.6), (2100, 0.35))  # born before -> takes the husband's name
 
 # Chances, orders of magnitude.
 EVEN = 0.5
-DOUBLE_NAME = 0.02             # KLEIN-MULLER
-FROM_ELSEWHERE = 0.09          # first name that a family brought with it
-OTHER_DECADE = 0.12            # fashions overlap
+DOUBLE_NAME = 0.02  # KLEIN-MULLER
+FROM_ELSEWHERE = 0.09  # first name that a family brought with it
+OTHER_DECADE = 0.12  # fashions overlap
 FIRST_DECADE, LAST_DECADE = 1920, 2020
-SECOND_NAME = 0.55             # second first name
-BORN_IN_A_VILLAGE = 0.22       # else in a town with a maternity ward, or abroad
+SECOND_NAME = 0.55  # second first name
+BORN_IN_A_VILLAGE = 0.22  # else in a town with a maternity ward, or abroad
 NIR_UNKNOWN = 0.03
 HAS_PHONE, LANDLINE, NEW_MOBILE, HAS_EMAIL = 0.85, 0.35, 0.3, 0.4
-THIRD_ADULT = 0.3              # of households of unrelated adults
-WIDOW, WIDOWS_BORN_BEFORE = 0.6, 1960   # a woman alone who bears a husband's name
-MOVED_OUT, MOST_FORMER = 0.06, 2000     # adults whose former household is known; households kept to choose from
+THIRD_ADULT = 0.3  # of households of unrelated adults
+WIDOW, WIDOWS_BORN_BEFORE = 0.6, 1960  # a woman alone who bears a husband's name
+MOVED_OUT, MOST_FORMER = 0.06, 2000  # adults whose former household is known; households kept to choose from
 ALONE_AND_OLD, WOMEN_ALONE_OLD, WOMEN_ALONE = 0.45, 0.7, 0.45
 LONE_MOTHERS, GIRLS_BORN = 0.84, 0.49
 
@@ -99,14 +117,14 @@ class _Maker:
         self.draw = self.random.random
         self.index = index
         self.next_person = first_id
-        self.next_household = first_id   # never more households than persons
+        self.next_household = first_id  # never more households than persons
         self.orders: dict[tuple, int] = {}
         self.persons: list[str] = []
         self.households: list[str] = []
         self.memberships: list[str] = []
         self.last_names: Counter = Counter()
         self.first_names: Counter = Counter()
-        self.left: list[int] = []   # households that grown children may have left
+        self.left: list[int] = []  # households that grown children may have left
 
     def pick(self, items, cumulated):
         return items[bisect(cumulated, self.draw() * cumulated[-1])]
@@ -149,8 +167,10 @@ class _Maker:
             order = self.orders.get(cell, 0)
             if order < ORDERS:
                 self.orders[cell] = order + 1
-                number = (f"{2 if sex == 'F' else 1}{born.year % 100:02d}{born.month:02d}{code}"
-                          f"{self.index * ORDERS + order + 1:03d}")
+                number = (
+                    f"{2 if sex == 'F' else 1}{born.year % 100:02d}{born.month:02d}{code}"
+                    f"{self.index * ORDERS + order + 1:03d}"
+                )
                 return f"{number}{nir.key(number):02d}", name
         return "", name
 
@@ -171,17 +191,23 @@ class _Maker:
         phone = email = ""
         if adult and self.draw() < HAS_PHONE:
             digits = int(self.draw() * 1_000_000)
-            phone = (f"0387{digits:06d}" if self.draw() < LANDLINE
-                     else f"0{6 + (self.draw() < NEW_MOBILE)}{int(self.draw() * 100):02d}{digits:06d}")
+            phone = (
+                f"0387{digits:06d}"
+                if self.draw() < LANDLINE
+                else f"0{6 + (self.draw() < NEW_MOBILE)}{int(self.draw() * 100):02d}{digits:06d}"
+            )
         if adult and self.draw() < HAS_EMAIL:
-            email = f"{_compact(first).lower()}.{_compact(usage_name or birth_name).lower()}{identity % 1000}@example.org"
+            email = (
+                f"{_compact(first).lower()}.{_compact(usage_name or birth_name).lower()}{identity % 1000}@example.org"
+            )
         birth_norm, usage_norm, first_norm = _compact(birth_name), _compact(usage_name), _compact(first)
         self.last_names[birth_norm] += 1
         if usage_norm:
             self.last_names[usage_norm] += 1
         self.first_names[first_norm] += 1
-        secret, index = (r"\\x" + nir.encrypt(number).hex(), r"\\x" + nir.blind_index(number).hex()) if number else (
-            r"\N", r"\N")
+        secret, index = (
+            (r"\\x" + nir.encrypt(number).hex(), r"\\x" + nir.blind_index(number).hex()) if number else (r"\N", r"\N")
+        )
         address, postal_code, commune = home
         self.persons.append(
             f"{identity}\tP{identity:08d}\t{birth_name}\t{usage_name}\t{firsts}\t{sex}\t{born}\t{birthplace}\t{address}\t"
@@ -202,7 +228,8 @@ class _Maker:
         place = self.pick(*_communes())
         home = (
             f"{1 + int(self.draw() ** 2 * 120)} {self.street()}",
-            place.postal_codes[int(self.draw() * len(place.postal_codes))], place.code,
+            place.postal_codes[int(self.draw() * len(place.postal_codes))],
+            place.code,
         )
         kind = self.pick(KINDS, KIND_WEIGHTS)
         if room == 1:
@@ -286,8 +313,12 @@ def make_shard(task: tuple[int, int, int, int]) -> Shard:
     while left > 0:
         left -= maker.household(left)
     return Shard(
-        "".join(maker.persons).encode(), "".join(maker.households).encode(), "".join(maker.memberships).encode(),
-        count, maker.last_names, maker.first_names,
+        "".join(maker.persons).encode(),
+        "".join(maker.households).encode(),
+        "".join(maker.memberships).encode(),
+        count,
+        maker.last_names,
+        maker.first_names,
     )
 
 

@@ -35,7 +35,7 @@ SELECT 'index', i.indrelid::regclass::text, c.relname, pg_get_indexdef(i.indexre
 """
 
 MOST = 5_000_000
-FEW = 5_000   # persons: below, starting processes costs more than it saves
+FEW = 5_000  # persons: below, starting processes costs more than it saves
 Progress = Callable[..., None]
 
 
@@ -59,11 +59,15 @@ def check(persons: int, *, replace: bool, seed: int) -> bool:
     if not 1 <= persons <= MOST:
         raise RefusedError(f"--persons : entre 1 et {MOST}.")
     with connection.cursor() as cursor:
-        cursor.execute("SELECT current_user, pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'repertoire_person'::regclass")
+        cursor.execute(
+            "SELECT current_user, pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'repertoire_person'::regclass"
+        )
         user, owner = cursor.fetchone()
         if user != owner:
-            raise RefusedError(f"Le chargement reconstruit les index : il faut le rôle {owner}, pas {user} "
-                               f"(SIAS_DATABASE_USER={owner}).")
+            raise RefusedError(
+                f"Le chargement reconstruit les index : il faut le rôle {owner}, pas {user} "
+                f"(SIAS_DATABASE_USER={owner})."
+            )
         cursor.execute("SELECT EXISTS (SELECT FROM repertoire_person)")
         occupied = cursor.fetchone()[0]
     if not occupied or replace:
@@ -85,7 +89,7 @@ def _shards(persons: int, seed: int, processes: int) -> Iterator[generator.Shard
         waiting: deque[Future] = deque()
         for task in work:
             waiting.append(executor.submit(generator.make_shard, task))
-            if len(waiting) > processes:   # few shards wait in memory
+            if len(waiting) > processes:  # few shards wait in memory
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -113,8 +117,10 @@ def load(persons: int, seed: int, progress: Progress, processes: int | None = No
         for table in TABLES:
             cursor.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), coalesce(max(id), 1)) FROM {table}")  # noqa: S608
         progress("vérifie les foyers", persons, persons)
-        cursor.execute("SELECT count(*) FROM repertoire_person p WHERE NOT EXISTS (SELECT FROM repertoire_membership m "
-                       "WHERE m.person_id = p.id AND m.until IS NULL)")
+        cursor.execute(
+            "SELECT count(*) FROM repertoire_person p WHERE NOT EXISTS (SELECT FROM repertoire_membership m "
+            "WHERE m.person_id = p.id AND m.until IS NULL)"
+        )
         if homeless := cursor.fetchone()[0]:
             raise RefusedError(f"{homeless} personnes sans foyer : le générateur est fautif, rien n'est chargé.")
         progress("statistiques", persons, persons)
@@ -133,7 +139,9 @@ def _drop(cursor) -> list[tuple]:
     cursor.execute(DEFINITIONS, {"tables": list(TABLES)})
     definitions = cursor.fetchall()
     for kind, table, name, _definition, _foreign in sorted(definitions, key=lambda row: not row[4]):
-        cursor.execute(f'ALTER TABLE {table} DROP CONSTRAINT "{name}"' if kind == "constraint" else f'DROP INDEX "{name}"')
+        cursor.execute(
+            f'ALTER TABLE {table} DROP CONSTRAINT "{name}"' if kind == "constraint" else f'DROP INDEX "{name}"'
+        )
     for table in TABLES:
         cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
     return definitions

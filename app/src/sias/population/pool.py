@@ -13,8 +13,18 @@ from itertools import accumulate, product
 from sias.socle.text import compact
 
 # Spellings of the same name that clerks wrote down differently.
-SPELLINGS = (("TZ", "Z"), ("CK", "K"), ("EI", "EY"), ("AI", "AY"), ("SS", "S"), ("LL", "L"), ("TH", "T"),
-             ("MANN", "MAN"), ("K", "CK"), ("I", "Y"))
+SPELLINGS = (
+    ("TZ", "Z"),
+    ("CK", "K"),
+    ("EI", "EY"),
+    ("AI", "AY"),
+    ("SS", "S"),
+    ("LL", "L"),
+    ("TH", "T"),
+    ("MANN", "MAN"),
+    ("K", "CK"),
+    ("I", "Y"),
+)
 ZIPF_EXPONENT, ZIPF_OFFSET = 0.85, 8
 
 
@@ -28,11 +38,14 @@ def data() -> dict:
 def surnames() -> tuple[list[str], list[float]]:
     """Return the distinct surnames, common ones first, and their cumulative Zipf weights."""
     pool = data()
-    composed = [root + ending for family in pool["composed"]
-                for root, ending in product(family["roots"], family["endings"])]
+    composed = [
+        root + ending for family in pool["composed"] for root, ending in product(family["roots"], family["endings"])
+    ]
     composed += [f"{first} {second}" for first, second in product(pool["iberian_pairs"], repeat=2) if first != second]
-    composed.sort(key=_scatter)   # spreads the origins over the ranks, in an order that depends only on the names
-    spelled = [name[0] + name[1:].replace(old, new, 1) for name in composed for old, new in SPELLINGS if old in name[1:]]
+    composed.sort(key=_scatter)  # spreads the origins over the ranks, in an order that depends only on the names
+    spelled = [
+        name[0] + name[1:].replace(old, new, 1) for name in composed for old, new in SPELLINGS if old in name[1:]
+    ]
     distinct: dict[str, str] = {}
     for name in (*pool["common"], *composed, *spelled):
         distinct.setdefault(compact(name), name)

@@ -23,27 +23,38 @@ class PersonForm(forms.Form):
     """Identity and contact of a person."""
 
     birth_name = forms.CharField(label="Nom de naissance", max_length=80)
-    usage_name = forms.CharField(label="Nom d'usage", max_length=80, required=False,
-                                 help_text="S'il diffère du nom de naissance.")
+    usage_name = forms.CharField(
+        label="Nom d'usage", max_length=80, required=False, help_text="S'il diffère du nom de naissance."
+    )
     first_names = forms.CharField(label="Prénoms", max_length=120, help_text="Le prénom usuel d'abord.")
     sex = forms.ChoiceField(label="Sexe", choices=[("", "Choisir"), *Sex.choices])
     birth_date = forms.DateField(
-        label="Date de naissance", input_formats=["%d/%m/%Y", "%Y-%m-%d"], help_text="jj/mm/aaaa",
+        label="Date de naissance",
+        input_formats=["%d/%m/%Y", "%Y-%m-%d"],
+        help_text="jj/mm/aaaa",
         widget=forms.DateInput(format="%d/%m/%Y", attrs={"placeholder": "jj/mm/aaaa", "inputmode": "numeric"}),
         error_messages={"invalid": "Écrivez la date comme 31/12/1975."},
     )
     birth_place = forms.CharField(label="Lieu de naissance", max_length=100, required=False)
-    nir = forms.CharField(label="NIR", max_length=25, required=False,
-                          help_text="13 caractères et la clé. Laissez vide s'il n'est pas connu.")
+    nir = forms.CharField(
+        label="NIR",
+        max_length=25,
+        required=False,
+        help_text="13 caractères et la clé. Laissez vide s'il n'est pas connu.",
+    )
     address = forms.CharField(label="Adresse", max_length=200, required=False)
     postal_code = forms.CharField(label="Code postal", max_length=5, required=False)
-    commune = forms.CharField(label="Commune", max_length=100, required=False,
-                              widget=forms.TextInput(attrs={"list": "communes"}))
-    phone = forms.CharField(label="Téléphone", max_length=20, required=False,
-                            widget=forms.TextInput(attrs={"inputmode": "tel"}))
+    commune = forms.CharField(
+        label="Commune", max_length=100, required=False, widget=forms.TextInput(attrs={"list": "communes"})
+    )
+    phone = forms.CharField(
+        label="Téléphone", max_length=20, required=False, widget=forms.TextInput(attrs={"inputmode": "tel"})
+    )
     email = forms.EmailField(label="Courriel", required=False)
     household = forms.CharField(
-        label="Foyer existant", max_length=10, required=False,
+        label="Foyer existant",
+        max_length=10,
+        required=False,
         help_text="Numéro du foyer à rejoindre (F suivi de 8 chiffres). Vide : un nouveau foyer est créé.",
     )
     version = forms.IntegerField(required=False, widget=forms.HiddenInput)

@@ -53,8 +53,9 @@ class Person(models.Model):
     address = models.CharField("adresse", max_length=200, blank=True)
     postal_code = models.CharField("code postal", max_length=5, blank=True)
     # Indexes stand in Meta: those that Django adds by itself come with a second one for LIKE, which nothing here uses.
-    commune = models.ForeignKey(Commune, on_delete=models.PROTECT, null=True, verbose_name="commune", related_name="+",
-                                db_index=False)
+    commune = models.ForeignKey(
+        Commune, on_delete=models.PROTECT, null=True, verbose_name="commune", related_name="+", db_index=False
+    )
     phone = models.CharField("téléphone", max_length=20, blank=True)
     email = models.EmailField("courriel", blank=True)
     nir_encrypted = models.BinaryField("NIR chiffré", null=True)
@@ -76,8 +77,11 @@ class Person(models.Model):
         verbose_name = "personne"
         indexes = (
             models.Index(fields=["birth_norm", "first_norm", "birth_date"], name="person_birth_name"),
-            models.Index(fields=["usage_norm", "first_norm", "birth_date"], name="person_usage_name",
-                         condition=~models.Q(usage_norm="")),
+            models.Index(
+                fields=["usage_norm", "first_norm", "birth_date"],
+                name="person_usage_name",
+                condition=~models.Q(usage_norm=""),
+            ),
             models.Index(fields=["first_norm", "birth_date"], name="person_first_name"),
             models.Index(fields=["birth_date"], name="person_birth_date"),
             models.Index(fields=["commune"], name="person_commune"),
@@ -129,7 +133,7 @@ class Person(models.Model):
     @property
     def phone_spaced(self) -> str:
         """The telephone number as people read it: `03 87 00 00 00`."""
-        return " ".join(self.phone[place:place + 2] for place in range(0, len(self.phone), 2))
+        return " ".join(self.phone[place : place + 2] for place in range(0, len(self.phone), 2))
 
     def set_nir(self, clear: str) -> None:
         """Set or clear the national identifier (13 characters and key, checked before)."""
@@ -164,14 +168,15 @@ class Membership(models.Model):
     household = models.ForeignKey(Household, on_delete=models.PROTECT, related_name="memberships")
     role = models.CharField(max_length=1, choices=Role.choices)
     since = models.DateField("depuis le")
-    until = models.DateField("jusqu'au", null=True, blank=True)   # the first day outside
+    until = models.DateField("jusqu'au", null=True, blank=True)  # the first day outside
 
     class Meta:
         """Options."""
 
         constraints = (
-            models.CheckConstraint(condition=models.Q(until__isnull=True) | models.Q(until__gt=models.F("since")),
-                                   name="membership_dates"),
+            models.CheckConstraint(
+                condition=models.Q(until__isnull=True) | models.Q(until__gt=models.F("since")), name="membership_dates"
+            ),
         )
 
     def __str__(self) -> str:

@@ -13,36 +13,36 @@ _RULES: tuple[tuple[re.Pattern, str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"[^A-Z]", ""),
-        (r"NN$", "N"),                             # Hoffmann, Hoffman
+        (r"NN$", "N"),  # Hoffmann, Hoffman
         (r"PH", "F"),
-        (r"TSCH|TCH|SCH|SH|SZ|CZ", "1"),           # 1 = ch
-        (r"CH(?=[RLNT])", "K"),                    # Christian, Schlachter
-        (r"(?<=[AOU])CH$", "K"),                   # Bach, Koch, Buch
+        (r"TSCH|TCH|SCH|SH|SZ|CZ", "1"),  # 1 = ch
+        (r"CH(?=[RLNT])", "K"),  # Christian, Schlachter
+        (r"(?<=[AOU])CH$", "K"),  # Bach, Koch, Buch
         (r"CH", "1"),
         (r"CK|Q(?:U(?=[AEIOY]))?", "K"),
         (r"GN", "N"),
-        (r"(?<=[AEOU])ILL(?=[AEIOUY])", "Y"),   # Maillard, Guillaume; but Miller is said Miler
+        (r"(?<=[AEOU])ILL(?=[AEIOUY])", "Y"),  # Maillard, Guillaume; but Miller is said Miler
         (r"S?C(?=[EIY])", "S"),
         (r"C", "K"),
         (r"GU(?=[EIY])", "G"),
-        (r"J", "G"),                               # Georges, Jorges
+        (r"J", "G"),  # Georges, Jorges
         (r"[TD]S|TZ|Z", "S"),
         (r"DT", "T"),
-        (r"[WV]", "F"),                            # Wagner, Vagner; Vogel, Fogel
+        (r"[WV]", "F"),  # Wagner, Vagner; Vogel, Fogel
         (r"H", ""),
         (r"X(?!$)", "KS"),
-        (r"(?<=[AO]U)L?[TDXS]S?$|(?<=O)[TDXS]$|(?<=[NR])[TD]S?$", ""),   # Giraud, Girault; Laurent, Bernard
-        (r"(?<=[AEIOUY])[SX]$", ""),               # Dumas, Leroux, Martinez
-        (r"(?<=[^AEIOUY])E$", ""),                 # a mute e
-        (r"[AE][NM](?=[^AEIOUYNM]|$)", "2"),       # 2 = an, en
+        (r"(?<=[AO]U)L?[TDXS]S?$|(?<=O)[TDXS]$|(?<=[NR])[TD]S?$", ""),  # Giraud, Girault; Laurent, Bernard
+        (r"(?<=[AEIOUY])[SX]$", ""),  # Dumas, Leroux, Martinez
+        (r"(?<=[^AEIOUY])E$", ""),  # a mute e
+        (r"[AE][NM](?=[^AEIOUYNM]|$)", "2"),  # 2 = an, en
     )
 )
 _VOWELS = re.compile(r"[AEIOUY]+")
 _DOUBLED = re.compile(r"(.)\1+")
 LONGEST_CODE = 40
-SHORTEST_CUT = 3     # letters: a name of two has no form one letter short
-SHORTEST_START = 3   # letters that count as the beginning of a name
-ONE_ERROR, SAME_SOUND = 75, 86   # likeness, however short the name
+SHORTEST_CUT = 3  # letters: a name of two has no form one letter short
+SHORTEST_START = 3  # letters that count as the beginning of a name
+ONE_ERROR, SAME_SOUND = 75, 86  # likeness, however short the name
 
 
 def _vowel(match: re.Match) -> str:
@@ -51,7 +51,7 @@ def _vowel(match: re.Match) -> str:
         return "O"
     if "A" in group and not re.match(r"A[IYE]", group):
         return "A"
-    return "E"   # e, i, u, ü, ö, ä, ai, ei, ey: what an ear confuses most
+    return "E"  # e, i, u, ü, ö, ä, ai, ei, ey: what an ear confuses most
 
 
 def phonetic(name: str) -> str:
@@ -71,7 +71,7 @@ def variants(name: str) -> list[str]:
     """
     forms = {name}
     if len(name) >= SHORTEST_CUT:
-        forms.update(name[:place] + name[place + 1:] for place in range(len(name)))
+        forms.update(name[:place] + name[place + 1 :] for place in range(len(name)))
     return sorted(forms)
 
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
 _SHAPE = re.compile(r"^[1-478]\d{2}(0[1-9]|1[0-2]|[2-9]\d)(\d{2}|2[AB])\d{6}$")
-LENGTH = 15   # with the key
+LENGTH = 15  # with the key
 _CONTEXT = [b"sias nir v1"]
 
 

@@ -23,11 +23,11 @@ from sias.socle.geography import Place
 from sias.socle.text import compact
 
 PAGE = 20
-MOST_NAMES = 40          # per word of the question, the best ones
-MOST_PERSONS = 5000      # ranked per way of reading the question; beyond it the page says so
-WORTH = 60               # likeness of a name below which it is not shown
-TRIGRAM = 0.45           # pg_trgm similarity: for long names with two errors; one error is the forms' business
-LOOSE, LOOSE_BOTH = 50, 550   # likeness of a name, and of both weighed, when the very day of birth is right
+MOST_NAMES = 40  # per word of the question, the best ones
+MOST_PERSONS = 5000  # ranked per way of reading the question; beyond it the page says so
+WORTH = 60  # likeness of a name below which it is not shown
+TRIGRAM = 0.45  # pg_trgm similarity: for long names with two errors; one error is the forms' business
+LOOSE, LOOSE_BOTH = 50, 550  # likeness of a name, and of both weighed, when the very day of birth is right
 YEAR = timedelta(days=366)
 MONTHS = 12
 
@@ -85,7 +85,7 @@ class Hit:
 
     person: Person
     score: int
-    reasons: list[tuple[str, str]]   # (strength: exact, near, note; words)
+    reasons: list[tuple[str, str]]  # (strength: exact, near, note; words)
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Page:
     hits: list[Hit]
     next_cursor: str = ""
     capped: bool = False
-    elsewhere: bool = False      # nobody in the commune asked: these live elsewhere
+    elsewhere: bool = False  # nobody in the commune asked: these live elsewhere
 
 
 def parse_birth(text: str) -> Birth | None:
@@ -108,7 +108,7 @@ def parse_birth(text: str) -> Birth | None:
         return None
     parts = [int(part) for part in match.groups() if part]
     year, month, day = parts if match.group(4) else parts[::-1]
-    for month_, day_ in ((month, day), (day, month)):   # a month above 12 is a day: accept both orders
+    for month_, day_ in ((month, day), (day, month)):  # a month above 12 is a day: accept both orders
         try:
             return Birth(year, date(year, month_, day_))
         except ValueError:
@@ -132,7 +132,7 @@ def parse(text: str, birth: str = "", commune: Place | None = None) -> Question:
         return question
     if question.birth is None and (match := _DATE.search(text)) and (found := parse_birth(match.group())):
         question.birth = found
-        text = text[: match.start()] + " " + text[match.end():]
+        text = text[: match.start()] + " " + text[match.end() :]
     words = []
     for word in re.split(r"[\s,;]+", text):
         if question.birth is None and _YEAR.match(word):
@@ -188,14 +188,21 @@ def lookup(cursor, wanted: list[tuple[str, str]]) -> dict[tuple[str, str], Candi
         for kind, word, norm, code, uses in rows:
             scored[kind, word][norm] = (names.likeness(word, norm, codes[word], code), uses)
 
-    cursor.execute(_LOOKUP, {
-        "kinds": [kind for kind, _ in wanted], "words": [word for _, word in wanted],
-        "codes": [codes[word] for _, word in wanted], "forms": [" ".join(names.variants(word)) for _, word in wanted],
-        "most": MOST_NAMES,
-    })
+    cursor.execute(
+        _LOOKUP,
+        {
+            "kinds": [kind for kind, _ in wanted],
+            "words": [word for _, word in wanted],
+            "codes": [codes[word] for _, word in wanted],
+            "forms": [" ".join(names.variants(word)) for _, word in wanted],
+            "most": MOST_NAMES,
+        },
+    )
     take(cursor.fetchall())
-    unknown = {kind: [word for its_kind, word in wanted if its_kind == kind and word not in scored[kind, word]]
-               for kind in (NameForm.LAST, NameForm.FIRST)}
+    unknown = {
+        kind: [word for its_kind, word in wanted if its_kind == kind and word not in scored[kind, word]]
+        for kind in (NameForm.LAST, NameForm.FIRST)
+    }
     parts = [_NEAR.format(kind=kind) for kind, words in unknown.items() if words]
     if parts:
         cursor.execute("SELECT set_config('pg_trgm.similarity_threshold', %s, TRUE)", [str(TRIGRAM)])
@@ -206,8 +213,10 @@ def lookup(cursor, wanted: list[tuple[str, str]]) -> dict[tuple[str, str], Candi
 
 def _best_names(found: dict[str, tuple[int, int]]) -> dict[str, int]:
     """Keep the likeliest names, among equals the most frequent."""
-    worth = sorted(((*likeness_and_uses, norm) for norm, likeness_and_uses in found.items()
-                    if likeness_and_uses[0] >= WORTH), reverse=True)
+    worth = sorted(
+        ((*likeness_and_uses, norm) for norm, likeness_and_uses in found.items() if likeness_and_uses[0] >= WORTH),
+        reverse=True,
+    )
     return {norm: score for score, _uses, norm in worth[:MOST_NAMES]}
 
 
@@ -298,19 +307,21 @@ def _by_words(question: Question, cursor_text: str, size: int) -> Page:
         after = ""
         if cursor_text and (position := _read_cursor(cursor_text)):
             params |= dict(zip(("c_score", "c_birth", "c_first", "c_id"), position, strict=True))
-            after = ("WHERE (-score, birth_norm, first_norm, id) > (-%(c_score)s::int, %(c_birth)s, %(c_first)s, "
-                     "%(c_id)s::bigint)")
+            after = (
+                "WHERE (-score, birth_norm, first_norm, id) > (-%(c_score)s::int, %(c_birth)s, %(c_first)s, "
+                "%(c_id)s::bigint)"
+            )
         params["limit"] = size + 1
         cursor.execute(sql.replace("{after}", after), params)
         rows = cursor.fetchall()
     more, rows = len(rows) > size, rows[:size]
     persons = Person.objects.select_related("commune").in_bulk([row[0] for row in rows])
-    hits = [
-        Hit(persons[row[0]], row[1], reasons(persons[row[0]], question))
-        for row in rows if row[0] in persons
-    ]
-    return Page(hits, _write_cursor(rows[-1][1:4], rows[-1][0]) if more else "",
-                capped=bool(rows) and rows[0][4] >= MOST_PERSONS)
+    hits = [Hit(persons[row[0]], row[1], reasons(persons[row[0]], question)) for row in rows if row[0] in persons]
+    return Page(
+        hits,
+        _write_cursor(rows[-1][1:4], rows[-1][0]) if more else "",
+        capped=bool(rows) and rows[0][4] >= MOST_PERSONS,
+    )
 
 
 def _compose(cursor, question: Question) -> tuple[str, dict]:
@@ -343,7 +354,7 @@ def _compose(cursor, question: Question) -> tuple[str, dict]:
                 "first_score": "f.score * 4",
                 "first_condition": f"AND p.first_norm = ANY(%(first_{n})s::text[])",
                 "first_join": f"JOIN unnest(%(first_{n})s::text[], %(first_scores_{n})s::int[]) AS f(norm, score) "
-                              "ON f.norm = p.first_norm",
+                "ON f.norm = p.first_norm",
             }
         for column in ("birth_norm", "usage_norm"):
             extra = " AND p.usage_norm <> ''" if column == "usage_norm" else ""
@@ -411,9 +422,9 @@ def reasons(person: Person, question: Question) -> list[tuple[str, str]]:
     if question.words:
         splits = readings(question.words)
         said += _name_reason(person, {asked for asked, _ in splits})
-        if len(question.words) > 1 and (reason := _likeness_reason(
-            {asked for _, asked in splits if asked}, person.first_norm, "prénom"
-        )):
+        if len(question.words) > 1 and (
+            reason := _likeness_reason({asked for _, asked in splits if asked}, person.first_norm, "prénom")
+        ):
             said.append(reason)
         elif len(question.words) == 1 and not said:
             said.append(_likeness_reason({question.words[0]}, person.first_norm, "prénom") or ("note", "prénom"))
@@ -477,4 +488,3 @@ def _read_cursor(text: str) -> tuple | None:
     except (signing.BadSignature, ValueError):
         return None
     return score, birth_norm, first_norm, identity
-

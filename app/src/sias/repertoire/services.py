@@ -11,8 +11,18 @@ from sias.repertoire.models import ADULT, Household, Membership, NameForm, Perso
 
 COUPLE = 2
 NUMBERS = {"person": ("repertoire_person", "P"), "household": ("repertoire_household", "F")}
-FIELDS = ("birth_name", "usage_name", "first_names", "sex", "birth_date", "birth_place", "address", "postal_code",
-          "phone", "email")
+FIELDS = (
+    "birth_name",
+    "usage_name",
+    "first_names",
+    "sex",
+    "birth_date",
+    "birth_place",
+    "address",
+    "postal_code",
+    "phone",
+    "email",
+)
 
 
 class HouseholdUnknownError(Exception):
@@ -51,13 +61,20 @@ def create_person(data: dict, agent) -> Person:
     else:
         household = new_household()
     identity, number = _next_id("person")
-    person = Person(pk=identity, number=number, updated_by=agent, commune_id=data["commune"] or None,
-                    **{name: data[name] for name in FIELDS})
+    person = Person(
+        pk=identity,
+        number=number,
+        updated_by=agent,
+        commune_id=data["commune"] or None,
+        **{name: data[name] for name in FIELDS},
+    )
     person.set_nir(data["nir"])
     person.compute_norms()
     person.save(force_insert=True)
     Membership.objects.create(
-        person=person, household=household, since=timezone.localdate(),
+        person=person,
+        household=household,
+        since=timezone.localdate(),
         role=Membership.Role.ADULT if person.age() >= ADULT else Membership.Role.CHILD,
     )
     learn_names(person)
@@ -113,7 +130,7 @@ class Composition:
             return "Mineur isolé" if minors == 1 else "Mineurs isolés"
         woman = self.adults[0].person.sex == Sex.FEMALE
         if adults == 1:
-            alone = ("Femme seule" if woman else "Homme seul")
+            alone = "Femme seule" if woman else "Homme seul"
             return f"{alone} avec enfant{'s' if minors > 1 else ''}" if minors else alone
         several = "Couple" if adults == COUPLE else "Plusieurs adultes"
         return f"{several} avec enfants" if minors else several
@@ -122,12 +139,13 @@ class Composition:
     def sentence(self) -> str:
         """Kind and counts, as agents read it: `Femme seule, 1 adulte - 0 mineur`."""
         adults, minors = len(self.adults), len(self.minors)
-        return (f"{self.kind}, {adults} adulte{'s' if adults > 1 else ''} – "
-                f"{minors} mineur{'s' if minors > 1 else ''}")
+        return f"{self.kind}, {adults} adulte{'s' if adults > 1 else ''} – {minors} mineur{'s' if minors > 1 else ''}"
 
 
 def composition(household: Household, on: date | None = None) -> Composition:
     """Return who is in the household on a day (today by default)."""
     on = on or timezone.localdate()
-    members = household.memberships.filter(since__lte=on).exclude(until__lte=on).select_related("person", "person__commune")
+    members = (
+        household.memberships.filter(since__lte=on).exclude(until__lte=on).select_related("person", "person__commune")
+    )
     return Composition(sorted(members, key=lambda member: (member.role, member.person.birth_date)))

@@ -6,9 +6,26 @@ from collections.abc import Callable
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # Written as heard: pairs that sound the same in the region, either way.
-SOUNDS = (("PH", "F"), ("CK", "K"), ("SCH", "CH"), ("TZ", "Z"), ("EI", "AI"), ("Y", "I"), ("TH", "T"), ("W", "V"),
-          ("AU", "O"), ("DT", "T"), ("MM", "M"), ("NN", "N"), ("LL", "L"), ("SS", "S"), ("TT", "T"), ("K", "C"),
-          ("Z", "S"), ("EY", "AY"))
+SOUNDS = (
+    ("PH", "F"),
+    ("CK", "K"),
+    ("SCH", "CH"),
+    ("TZ", "Z"),
+    ("EI", "AI"),
+    ("Y", "I"),
+    ("TH", "T"),
+    ("W", "V"),
+    ("AU", "O"),
+    ("DT", "T"),
+    ("MM", "M"),
+    ("NN", "N"),
+    ("LL", "L"),
+    ("SS", "S"),
+    ("TT", "T"),
+    ("K", "C"),
+    ("Z", "S"),
+    ("EY", "AY"),
+)
 
 
 def _at(rng: random.Random, name: str, last: int = 0) -> int:
@@ -18,13 +35,13 @@ def _at(rng: random.Random, name: str, last: int = 0) -> int:
 def wrong_letter(rng: random.Random, name: str) -> str:
     """Replace a letter."""
     place = _at(rng, name)
-    return name[:place] + rng.choice(LETTERS.replace(name[place], "")) + name[place + 1:]
+    return name[:place] + rng.choice(LETTERS.replace(name[place], "")) + name[place + 1 :]
 
 
 def missing_letter(rng: random.Random, name: str) -> str:
     """Leave a letter out."""
     place = _at(rng, name)
-    return name[:place] + name[place + 1:]
+    return name[:place] + name[place + 1 :]
 
 
 def added_letter(rng: random.Random, name: str) -> str:
@@ -36,7 +53,7 @@ def added_letter(rng: random.Random, name: str) -> str:
 def swapped_letters(rng: random.Random, name: str) -> str:
     """Exchange two neighbours."""
     place = _at(rng, name, 1)
-    return name[:place] + name[place + 1] + name[place] + name[place + 2:]
+    return name[:place] + name[place + 1] + name[place] + name[place + 2 :]
 
 
 def doubled_letter(rng: random.Random, name: str) -> str:
@@ -47,8 +64,12 @@ def doubled_letter(rng: random.Random, name: str) -> str:
 
 def as_heard(rng: random.Random, name: str) -> str:
     """Write one sound another way; the name itself when it has none of the known sounds."""
-    ways = [(written, heard) for pair in SOUNDS for written, heard in (pair, pair[::-1])
-            if re.search(f"(?<!^){written}|^{written}", name)]
+    ways = [
+        (written, heard)
+        for pair in SOUNDS
+        for written, heard in (pair, pair[::-1])
+        if re.search(f"(?<!^){written}|^{written}", name)
+    ]
     if not ways:
         return name
     written, heard = rng.choice(ways)
@@ -56,8 +77,12 @@ def as_heard(rng: random.Random, name: str) -> str:
 
 
 KINDS: dict[str, Callable[[random.Random, str], str]] = {
-    "wrong letter": wrong_letter, "missing letter": missing_letter, "added letter": added_letter,
-    "swapped letters": swapped_letters, "doubled letter": doubled_letter, "as heard": as_heard,
+    "wrong letter": wrong_letter,
+    "missing letter": missing_letter,
+    "added letter": added_letter,
+    "swapped letters": swapped_letters,
+    "doubled letter": doubled_letter,
+    "as heard": as_heard,
 }
 
 

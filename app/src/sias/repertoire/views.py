@@ -41,11 +41,20 @@ def search(request: HttpRequest) -> HttpResponse:
         query = request.GET.copy()
         query["apres"] = page.next_cursor
         following = f"?{query.urlencode()}"
-    return render(request, "repertoire/search.html", {
-        "form": data, "question": question, "page": page, "problems": problems, "next": following,
-        "asked": not question.empty or bool(problems), "continued": "apres" in request.GET,
-        "places": geography.inhabited(),
-    })
+    return render(
+        request,
+        "repertoire/search.html",
+        {
+            "form": data,
+            "question": question,
+            "page": page,
+            "problems": problems,
+            "next": following,
+            "asked": not question.empty or bool(problems),
+            "continued": "apres" in request.GET,
+            "places": geography.inhabited(),
+        },
+    )
 
 
 @read_only
@@ -55,11 +64,17 @@ def person(request: HttpRequest, identity: int) -> HttpResponse:
     found = get_object_or_404(Person.objects.select_related("commune", "updated_by"), pk=identity)
     memberships = list(found.memberships.select_related("household").order_by("-since"))
     current = next((item for item in memberships if item.until is None), None)
-    return render(request, "repertoire/person.html", {
-        "person": found, "membership": current, "past": [item for item in memberships if item.until is not None],
-        "composition": services.composition(current.household) if current else None,
-        "panels": [(panel.template, panel.context(request, found)) for panel in PANELS],
-    })
+    return render(
+        request,
+        "repertoire/person.html",
+        {
+            "person": found,
+            "membership": current,
+            "past": [item for item in memberships if item.until is not None],
+            "composition": services.composition(current.household) if current else None,
+            "panels": [(panel.template, panel.context(request, found)) for panel in PANELS],
+        },
+    )
 
 
 @read_only
@@ -68,15 +83,29 @@ def household(request: HttpRequest, identity: int) -> HttpResponse:
     """A household: who is in it, who was."""
     found = get_object_or_404(Household, pk=identity)
     past = found.memberships.filter(until__isnull=False).select_related("person").order_by("-until")
-    return render(request, "repertoire/household.html", {
-        "household": found, "composition": services.composition(found), "past": past,
-    })
+    return render(
+        request,
+        "repertoire/household.html",
+        {
+            "household": found,
+            "composition": services.composition(found),
+            "past": past,
+        },
+    )
 
 
 def _form_page(request: HttpRequest, form: PersonForm, status: int = 200, **context: object) -> HttpResponse:
-    return render(request, "repertoire/person_form.html", {
-        "form": form, "places": geography.inhabited(), "idempotency_key": key_of(request) or new_key(), **context,
-    }, status=status)
+    return render(
+        request,
+        "repertoire/person_form.html",
+        {
+            "form": form,
+            "places": geography.inhabited(),
+            "idempotency_key": key_of(request) or new_key(),
+            **context,
+        },
+        status=status,
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -132,7 +161,8 @@ def edit(request: HttpRequest, identity: int) -> HttpResponse:
 
 def _initial(found: Person) -> dict:
     return {
-        **{name: getattr(found, name) for name in services.FIELDS}, "version": found.version,
+        **{name: getattr(found, name) for name in services.FIELDS},
+        "version": found.version,
         "commune": geography.places()[found.commune_id].label if found.commune_id in geography.places() else "",
     }
 
@@ -152,7 +182,12 @@ def _conflict(request: HttpRequest, form: PersonForm, identity: int) -> HttpResp
             differences.append({"label": field.label, "theirs": theirs, "mine": mine})
     again = PersonForm({**request.POST.dict(), "version": current.version}, editing=True)
     return _form_page(
-        request, again, status=409, person=current, conflict=current, differences=differences,
+        request,
+        again,
+        status=409,
+        person=current,
+        conflict=current,
+        differences=differences,
         # A new attempt is another write: the version changed, so must the key.
         idempotency_key=new_key(),
     )

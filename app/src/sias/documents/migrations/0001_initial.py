@@ -8,32 +8,61 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('repertoire', '0001_initial'),
+        ("repertoire", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Document',
+            name="Document",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=200, verbose_name='nom du fichier')),
-                ('content_type', models.CharField(max_length=100)),
-                ('size', models.PositiveBigIntegerField(verbose_name='taille')),
-                ('sha256', models.CharField(max_length=64)),
-                ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='ajouté le')),
-                ('check_state', models.CharField(choices=[('attente', 'vérification en attente'), ('ok', 'vérifié'), ('absent', 'fichier absent'), ('altéré', 'fichier altéré')], default='attente', max_length=10)),
-                ('checked_at', models.DateTimeField(null=True)),
-                ('created_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('person', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='documents', to='repertoire.person')),
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ("name", models.CharField(max_length=200, verbose_name="nom du fichier")),
+                ("content_type", models.CharField(max_length=100)),
+                ("size", models.PositiveBigIntegerField(verbose_name="taille")),
+                ("sha256", models.CharField(max_length=64)),
+                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="ajouté le")),
+                (
+                    "check_state",
+                    models.CharField(
+                        choices=[
+                            ("attente", "vérification en attente"),
+                            ("ok", "vérifié"),
+                            ("absent", "fichier absent"),
+                            ("altéré", "fichier altéré"),
+                        ],
+                        default="attente",
+                        max_length=10,
+                    ),
+                ),
+                ("checked_at", models.DateTimeField(null=True)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "person",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="documents", to="repertoire.person"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-created_at', 'id'),
-                'indexes': [models.Index(fields=['sha256'], name='document_sha256'), models.Index(condition=models.Q(('check_state', 'attente')), fields=['created_at'], name='document_unchecked')],
+                "ordering": ("-created_at", "id"),
+                "indexes": [
+                    models.Index(fields=["sha256"], name="document_sha256"),
+                    models.Index(
+                        condition=models.Q(("check_state", "attente")), fields=["created_at"], name="document_unchecked"
+                    ),
+                ],
             },
         ),
     ]

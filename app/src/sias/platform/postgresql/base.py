@@ -62,9 +62,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         self.commit_warning: str | None = None
-        self.commit_in_doubt = False          # COMMIT was sent and nothing came back yet
-        self.deadline: float | None = None    # time.monotonic() until which a connection is worth waiting for
-        self.position: str | None = None      # write-ahead log position after the last COMMIT of this connection
+        self.commit_in_doubt = False  # COMMIT was sent and nothing came back yet
+        self.deadline: float | None = None  # time.monotonic() until which a connection is worth waiting for
+        self.position: str | None = None  # write-ahead log position after the last COMMIT of this connection
 
     @property
     def require_primary(self) -> bool:
@@ -93,7 +93,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
                     connection.close()
                 if time.monotonic() >= deadline or not _worth_another_try(error):
                     raise
-                time.sleep(0.1)   # between attempts inside a deadline
+                time.sleep(0.1)  # between attempts inside a deadline
             else:
                 connection.add_notice_handler(self._on_notice)
                 return connection
@@ -157,7 +157,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 def _worth_another_try(error: psycopg.OperationalError) -> bool:
     """A wrong password or an unknown database stays wrong; everything else may be a failover."""
-    return not isinstance(error, (psycopg.errors.InvalidPassword, psycopg.errors.InvalidCatalogName,
-                                  psycopg.errors.InvalidAuthorizationSpecification)) and (
-        "password authentication failed" not in str(error)
-    )
+    return not isinstance(
+        error,
+        (
+            psycopg.errors.InvalidPassword,
+            psycopg.errors.InvalidCatalogName,
+            psycopg.errors.InvalidAuthorizationSpecification,
+        ),
+    ) and ("password authentication failed" not in str(error))

@@ -8,121 +8,160 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('socle', '0002_communes'),
+        ("socle", "0002_communes"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Household',
+            name="Household",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.CharField(max_length=9, verbose_name='numéro de foyer')),
-                ('created_at', models.DateTimeField(verbose_name='créé le')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.CharField(max_length=9, verbose_name="numéro de foyer")),
+                ("created_at", models.DateTimeField(verbose_name="créé le")),
             ],
             options={
-                'verbose_name': 'foyer',
-                'constraints': [models.UniqueConstraint(fields=('number',), name='household_number')],
+                "verbose_name": "foyer",
+                "constraints": [models.UniqueConstraint(fields=("number",), name="household_number")],
             },
         ),
         migrations.CreateModel(
-            name='NameForm',
+            name="NameForm",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(max_length=1)),
-                ('norm', models.CharField(db_collation='C', max_length=80)),
-                ('phonetic', models.CharField(db_collation='C', max_length=40)),
-                ('variants', models.TextField(db_collation='C')),
-                ('uses', models.PositiveIntegerField(default=0)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("kind", models.CharField(max_length=1)),
+                ("norm", models.CharField(db_collation="C", max_length=80)),
+                ("phonetic", models.CharField(db_collation="C", max_length=40)),
+                ("variants", models.TextField(db_collation="C")),
+                ("uses", models.PositiveIntegerField(default=0)),
             ],
             options={
-                'indexes': [models.Index(fields=['kind', 'phonetic'], name='name_form_phonetic')],
-                'constraints': [models.UniqueConstraint(fields=('kind', 'norm'), name='name_form_unique')],
+                "indexes": [models.Index(fields=["kind", "phonetic"], name="name_form_phonetic")],
+                "constraints": [models.UniqueConstraint(fields=("kind", "norm"), name="name_form_unique")],
             },
         ),
         migrations.CreateModel(
-            name='Person',
+            name="Person",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.CharField(max_length=10, verbose_name='numéro de dossier')),
-                ('birth_name', models.CharField(max_length=80, verbose_name='nom de naissance')),
-                ('usage_name', models.CharField(blank=True, max_length=80, verbose_name="nom d'usage")),
-                ('first_names', models.CharField(max_length=120, verbose_name='prénoms')),
-                ('sex', models.CharField(choices=[('F', 'Femme'), ('M', 'Homme')], max_length=1, verbose_name='sexe')),
-                ('birth_date', models.DateField(verbose_name='date de naissance')),
-                ('birth_place', models.CharField(blank=True, max_length=100, verbose_name='lieu de naissance')),
-                ('address', models.CharField(blank=True, max_length=200, verbose_name='adresse')),
-                ('postal_code', models.CharField(blank=True, max_length=5, verbose_name='code postal')),
-                ('phone', models.CharField(blank=True, max_length=20, verbose_name='téléphone')),
-                ('email', models.EmailField(blank=True, max_length=254, verbose_name='courriel')),
-                ('nir_encrypted', models.BinaryField(null=True, verbose_name='NIR chiffré')),
-                ('nir_index', models.BinaryField(null=True, unique=True, verbose_name='index aveugle du NIR')),
-                ('birth_norm', models.CharField(db_collation='C', editable=False, max_length=80)),
-                ('usage_norm', models.CharField(blank=True, db_collation='C', editable=False, max_length=80)),
-                ('first_norm', models.CharField(db_collation='C', editable=False, max_length=80)),
-                ('version', models.PositiveIntegerField(default=1, editable=False)),
-                ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='créée le')),
-                ('updated_at', models.DateTimeField(auto_now=True, verbose_name='modifiée le')),
-                ('commune', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='socle.commune', verbose_name='commune')),
-                ('updated_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='modifiée par')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.CharField(max_length=10, verbose_name="numéro de dossier")),
+                ("birth_name", models.CharField(max_length=80, verbose_name="nom de naissance")),
+                ("usage_name", models.CharField(blank=True, max_length=80, verbose_name="nom d'usage")),
+                ("first_names", models.CharField(max_length=120, verbose_name="prénoms")),
+                ("sex", models.CharField(choices=[("F", "Femme"), ("M", "Homme")], max_length=1, verbose_name="sexe")),
+                ("birth_date", models.DateField(verbose_name="date de naissance")),
+                ("birth_place", models.CharField(blank=True, max_length=100, verbose_name="lieu de naissance")),
+                ("address", models.CharField(blank=True, max_length=200, verbose_name="adresse")),
+                ("postal_code", models.CharField(blank=True, max_length=5, verbose_name="code postal")),
+                ("phone", models.CharField(blank=True, max_length=20, verbose_name="téléphone")),
+                ("email", models.EmailField(blank=True, max_length=254, verbose_name="courriel")),
+                ("nir_encrypted", models.BinaryField(null=True, verbose_name="NIR chiffré")),
+                ("nir_index", models.BinaryField(null=True, unique=True, verbose_name="index aveugle du NIR")),
+                ("birth_norm", models.CharField(db_collation="C", editable=False, max_length=80)),
+                ("usage_norm", models.CharField(blank=True, db_collation="C", editable=False, max_length=80)),
+                ("first_norm", models.CharField(db_collation="C", editable=False, max_length=80)),
+                ("version", models.PositiveIntegerField(default=1, editable=False)),
+                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="créée le")),
+                ("updated_at", models.DateTimeField(auto_now=True, verbose_name="modifiée le")),
+                (
+                    "commune",
+                    models.ForeignKey(
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="socle.commune",
+                        verbose_name="commune",
+                    ),
+                ),
+                (
+                    "updated_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="modifiée par",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'personne',
+                "verbose_name": "personne",
             },
         ),
         migrations.CreateModel(
-            name='Membership',
+            name="Membership",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('role', models.CharField(choices=[('A', 'Adulte'), ('E', 'Enfant'), ('X', 'Autre')], max_length=1)),
-                ('since', models.DateField(verbose_name='depuis le')),
-                ('until', models.DateField(blank=True, null=True, verbose_name="jusqu'au")),
-                ('household', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='memberships', to='repertoire.household')),
-                ('person', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to='repertoire.person')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("role", models.CharField(choices=[("A", "Adulte"), ("E", "Enfant"), ("X", "Autre")], max_length=1)),
+                ("since", models.DateField(verbose_name="depuis le")),
+                ("until", models.DateField(blank=True, null=True, verbose_name="jusqu'au")),
+                (
+                    "household",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="memberships",
+                        to="repertoire.household",
+                    ),
+                ),
+                (
+                    "person",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="memberships", to="repertoire.person"
+                    ),
+                ),
             ],
         ),
         migrations.AddIndex(
-            model_name='person',
-            index=models.Index(fields=['birth_norm', 'first_norm', 'birth_date'], name='person_birth_name'),
+            model_name="person",
+            index=models.Index(fields=["birth_norm", "first_norm", "birth_date"], name="person_birth_name"),
         ),
         migrations.AddIndex(
-            model_name='person',
-            index=models.Index(condition=models.Q(('usage_norm', ''), _negated=True), fields=['usage_norm', 'first_norm', 'birth_date'], name='person_usage_name'),
+            model_name="person",
+            index=models.Index(
+                condition=models.Q(("usage_norm", ""), _negated=True),
+                fields=["usage_norm", "first_norm", "birth_date"],
+                name="person_usage_name",
+            ),
         ),
         migrations.AddIndex(
-            model_name='person',
-            index=models.Index(fields=['first_norm', 'birth_date'], name='person_first_name'),
+            model_name="person",
+            index=models.Index(fields=["first_norm", "birth_date"], name="person_first_name"),
         ),
         migrations.AddIndex(
-            model_name='person',
-            index=models.Index(fields=['birth_date'], name='person_birth_date'),
+            model_name="person",
+            index=models.Index(fields=["birth_date"], name="person_birth_date"),
         ),
         migrations.AddIndex(
-            model_name='person',
-            index=models.Index(fields=['commune'], name='person_commune'),
+            model_name="person",
+            index=models.Index(fields=["commune"], name="person_commune"),
         ),
         migrations.AddIndex(
-            model_name='person',
-            index=models.Index(condition=models.Q(('phone', ''), _negated=True), fields=['phone'], name='person_phone'),
+            model_name="person",
+            index=models.Index(condition=models.Q(("phone", ""), _negated=True), fields=["phone"], name="person_phone"),
         ),
         migrations.AddConstraint(
-            model_name='person',
-            constraint=models.UniqueConstraint(fields=('number',), name='person_number'),
+            model_name="person",
+            constraint=models.UniqueConstraint(fields=("number",), name="person_number"),
         ),
         migrations.AddConstraint(
-            model_name='person',
-            constraint=models.CheckConstraint(condition=models.Q(('sex__in', ['F', 'M'])), name='person_sex'),
+            model_name="person",
+            constraint=models.CheckConstraint(condition=models.Q(("sex__in", ["F", "M"])), name="person_sex"),
         ),
         migrations.AddConstraint(
-            model_name='person',
-            constraint=models.CheckConstraint(condition=models.Q(('birth_date__gte', date(1880, 1, 1))), name='person_birth_date_sane'),
+            model_name="person",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("birth_date__gte", date(1880, 1, 1))), name="person_birth_date_sane"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='membership',
-            constraint=models.CheckConstraint(condition=models.Q(('until__isnull', True), ('until__gt', models.F('since')), _connector='OR'), name='membership_dates'),
+            model_name="membership",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("until__isnull", True), ("until__gt", models.F("since")), _connector="OR"),
+                name="membership_dates",
+            ),
         ),
     ]

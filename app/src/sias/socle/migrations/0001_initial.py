@@ -4,29 +4,27 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Commune',
+            name="Commune",
             fields=[
-                ('code', models.CharField(max_length=5, primary_key=True, serialize=False, verbose_name='code INSEE')),
-                ('name', models.CharField(max_length=100, verbose_name='nom')),
-                ('kind', models.CharField(max_length=30, verbose_name='nature')),
-                ('postal_codes', models.CharField(blank=True, max_length=200, verbose_name='codes postaux')),
-                ('population', models.PositiveIntegerField(default=0, verbose_name='population municipale')),
-                ('parent', models.CharField(blank=True, max_length=5, verbose_name='commune nouvelle')),
-                ('arrondissement', models.CharField(max_length=60)),
-                ('epci', models.CharField(blank=True, max_length=9, verbose_name='EPCI')),
-                ('epci_name', models.CharField(blank=True, max_length=100, verbose_name="nom de l'EPCI")),
-                ('vintage', models.PositiveSmallIntegerField(verbose_name='millésime')),
+                ("code", models.CharField(max_length=5, primary_key=True, serialize=False, verbose_name="code INSEE")),
+                ("name", models.CharField(max_length=100, verbose_name="nom")),
+                ("kind", models.CharField(max_length=30, verbose_name="nature")),
+                ("postal_codes", models.CharField(blank=True, max_length=200, verbose_name="codes postaux")),
+                ("population", models.PositiveIntegerField(default=0, verbose_name="population municipale")),
+                ("parent", models.CharField(blank=True, max_length=5, verbose_name="commune nouvelle")),
+                ("arrondissement", models.CharField(max_length=60)),
+                ("epci", models.CharField(blank=True, max_length=9, verbose_name="EPCI")),
+                ("epci_name", models.CharField(blank=True, max_length=100, verbose_name="nom de l'EPCI")),
+                ("vintage", models.PositiveSmallIntegerField(verbose_name="millésime")),
             ],
             options={
-                'ordering': ('name',),
+                "ordering": ("name",),
             },
         ),
     ]

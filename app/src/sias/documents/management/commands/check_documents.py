@@ -26,19 +26,28 @@ class Command(BaseCommand):
         rows = 0
         for identity, sha256 in Document.objects.order_by("sha256").values_list("id", "sha256"):
             rows += 1
-            if sha256 not in verdicts:   # the same content is one file
+            if sha256 not in verdicts:  # the same content is one file
                 verdicts = {sha256: default_storage.verify(sha256)}
             counts[verdicts[sha256]] += 1
             if verdicts[sha256] != "ok":
                 faulty.append({"id": str(identity), "sha256": sha256, "state": verdicts[sha256]})
         if options["json"]:
-            self.stdout.write(json.dumps({
-                "documents": rows, "ok": counts["ok"], "missing": counts["absent"], "corrupt": counts["altéré"],
-                "faulty": faulty[:100],
-            }, ensure_ascii=False))
+            self.stdout.write(
+                json.dumps(
+                    {
+                        "documents": rows,
+                        "ok": counts["ok"],
+                        "missing": counts["absent"],
+                        "corrupt": counts["altéré"],
+                        "faulty": faulty[:100],
+                    },
+                    ensure_ascii=False,
+                )
+            )
         else:
-            self.stdout.write(f"{rows} documents : {counts['ok']} entiers, {counts['absent']} absents, "
-                              f"{counts['altéré']} altérés")
+            self.stdout.write(
+                f"{rows} documents : {counts['ok']} entiers, {counts['absent']} absents, {counts['altéré']} altérés"
+            )
             for fault in faulty[:100]:
                 self.stdout.write(f"  {fault['id']} {fault['sha256']} {fault['state']}")
         if faulty:

@@ -24,10 +24,18 @@ class Command(BaseCommand):
         """Do it."""
         load = Load.objects.order_by("-id").first()
         counts = {
-            "persons": Person.objects.count(), "households": Household.objects.count(),
-            "names": NameForm.objects.count(), "documents": Document.objects.count(),
-            "load": {"persons": load.persons, "seed": load.seed, "digest": load.digest,
-                     "seconds": round(load.seconds, 1)} if load else None,
+            "persons": Person.objects.count(),
+            "households": Household.objects.count(),
+            "names": NameForm.objects.count(),
+            "documents": Document.objects.count(),
+            "load": {
+                "persons": load.persons,
+                "seed": load.seed,
+                "digest": load.digest,
+                "seconds": round(load.seconds, 1),
+            }
+            if load
+            else None,
         }
         if options["json"]:
             self.stdout.write(json.dumps(counts))

@@ -21,8 +21,8 @@ from sias.platform.models import Duty
 from sias.platform.outage import is_transient
 
 logger = logging.getLogger("sias.worker")
-IDLE = 1.0          # s between looks when there is nothing to do
-AWAY = (0.5, 5.0)   # s to wait while the database is away: first, longest
+IDLE = 1.0  # s between looks when there is nothing to do
+AWAY = (0.5, 5.0)  # s to wait while the database is away: first, longest
 
 
 class Command(BaseCommand):
@@ -50,7 +50,7 @@ class Command(BaseCommand):
                 name = run_one()
             except (DatabaseError, InterfaceError) as error:
                 if not is_transient(error):
-                    raise   # a defect: systemd restarts us and the journal has the traceback
+                    raise  # a defect: systemd restarts us and the journal has the traceback
                 if options["once"]:
                     raise
                 logger.warning("database away, again in %.1f s: %s", wait, str(error).strip().splitlines()[0])
@@ -79,8 +79,11 @@ def run_one() -> str | None:
     connections["default"].close_if_unusable_or_obsolete()
     with transaction.atomic():
         row = (
-            Duty.objects.using("default").select_for_update(skip_locked=True)
-            .filter(next_run__lte=timezone.now(), name__in=duties.DUTIES).order_by("next_run").first()
+            Duty.objects.using("default")
+            .select_for_update(skip_locked=True)
+            .filter(next_run__lte=timezone.now(), name__in=duties.DUTIES)
+            .order_by("next_run")
+            .first()
         )
         if row is None:
             return None

@@ -31,18 +31,26 @@ class Command(BaseCommand):
             result = loader.load(options["persons"], options["seed"], self.progress, options["processes"])
         except loader.RefusedError as refused:
             raise CommandError(str(refused), returncode=3) from refused
-        self.say(state="changed", persons=result.persons, households=result.households, names=result.names,
-                 seconds=round(result.seconds, 1), digest=result.digest)
+        self.say(
+            state="changed",
+            persons=result.persons,
+            households=result.households,
+            names=result.names,
+            seconds=round(result.seconds, 1),
+            digest=result.digest,
+        )
 
     def progress(self, phase: str, done: int, total: int) -> None:
         """Print a line per phase, and per shard of persons."""
         elapsed = round(time.monotonic() - self.start, 1)
         if self.as_json:
-            self.stdout.write(json.dumps({"phase": phase, "done": done, "total": total, "elapsed": elapsed},
-                                         ensure_ascii=False))
+            self.stdout.write(
+                json.dumps({"phase": phase, "done": done, "total": total, "elapsed": elapsed}, ensure_ascii=False)
+            )
         elif phase != self.said or done == total:
-            self.stdout.write(f"{elapsed:7.1f} s  {phase} {done}/{total}" if phase == "personnes" else
-                              f"{elapsed:7.1f} s  {phase}")
+            self.stdout.write(
+                f"{elapsed:7.1f} s  {phase} {done}/{total}" if phase == "personnes" else f"{elapsed:7.1f} s  {phase}"
+            )
         self.said = phase
         self.stdout.flush()
 

@@ -19,7 +19,9 @@ SEED = 2008
 class Command(BaseCommand):
     """Draw persons, spoil their names, look for them; recall = found on the first page."""
 
-    help = "Mesure la recherche sur la population chargée : p50, p95 (ms) et part des personnes trouvées en première page."
+    help = (
+        "Mesure la recherche sur la population chargée : p50, p95 (ms) et part des personnes trouvées en première page."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Arguments."""
@@ -38,8 +40,10 @@ class Command(BaseCommand):
             figures = measure(rng, persons, question)
             report["questions"][name] = figures
             if not options["json"]:
-                self.stdout.write(f"{name:42} p50 {figures['p50']:7.1f} ms  p95 {figures['p95']:7.1f} ms  "
-                                  f"trouvés {figures['recall']:.3f}")
+                self.stdout.write(
+                    f"{name:42} p50 {figures['p50']:7.1f} ms  p95 {figures['p95']:7.1f} ms  "
+                    f"trouvés {figures['recall']:.3f}"
+                )
         if options["json"]:
             self.stdout.write(json.dumps(report))
 
@@ -77,12 +81,22 @@ def _near(rng: random.Random, person: Person) -> str:
 
 QUESTIONS: dict[str, Callable[[random.Random, Person], tuple[str, str]]] = {
     "nom et prénom exacts, date exacte": lambda _, p: (f"{_last(p)} {p.first_norm}", f"{p.birth_date:%d/%m/%Y}"),
-    "faute dans le nom, prénom, année": lambda r, p: (f"{_any_typo(r, _last(p))} {p.first_norm}", str(p.birth_date.year)),
-    "faute dans le prénom, nom, année": lambda r, p: (f"{_last(p)} {_any_typo(r, p.first_norm)}", str(p.birth_date.year)),
+    "faute dans le nom, prénom, année": lambda r, p: (
+        f"{_any_typo(r, _last(p))} {p.first_norm}",
+        str(p.birth_date.year),
+    ),
+    "faute dans le prénom, nom, année": lambda r, p: (
+        f"{_last(p)} {_any_typo(r, p.first_norm)}",
+        str(p.birth_date.year),
+    ),
     "faute dans le nom, prénom, date à un an près": lambda r, p: (
-        f"{p.first_norm} {_any_typo(r, _last(p))}", _near(r, p)),
+        f"{p.first_norm} {_any_typo(r, _last(p))}",
+        _near(r, p),
+    ),
     "fautes dans nom et prénom, date exacte": lambda r, p: (
-        f"{_any_typo(r, _last(p))} {_any_typo(r, p.first_norm)}", f"{p.birth_date:%d/%m/%Y}"),
+        f"{_any_typo(r, _last(p))} {_any_typo(r, p.first_norm)}",
+        f"{p.birth_date:%d/%m/%Y}",
+    ),
     "nom de naissance, prénom, année": lambda _, p: (f"{p.birth_norm} {p.first_norm}", str(p.birth_date.year)),
     "nom seul (temps)": lambda _, p: (_last(p), ""),
     "prénom seul (temps)": lambda _, p: (p.first_norm, ""),
@@ -100,5 +114,9 @@ def measure(rng: random.Random, persons: list[Person], question: Callable) -> di
         times.append((time.perf_counter() - start) * 1000)
         found += any(hit.person.pk == person.pk for hit in page.hits)
     cuts = statistics.quantiles(times, n=20) if len(times) > 1 else times * 19
-    return {"p50": round(cuts[9], 2), "p95": round(cuts[18], 2), "max": round(max(times), 2),
-            "recall": round(found / len(persons), 4)}
+    return {
+        "p50": round(cuts[9], 2),
+        "p95": round(cuts[18], 2),
+        "max": round(max(times), 2),
+        "recall": round(found / len(persons), 4),
+    }

@@ -263,14 +263,13 @@ def held_back(inventory: Inventory, fleet: Fleet, hosts: list[str], mark: Callab
         mark(f"PgBouncer holds clients back on {', '.join(hosts)}")
         yield
     finally:
-        answers = fleet.run_all(_console(port, f"RESUME {inventory.cluster}"), hosts=hosts, timeout=10.0)
+        resume = _console(port, f"RESUME {inventory.cluster}")
+        answers = fleet.run_all(resume, hosts=hosts, timeout=10.0)
         # Not paused is what RESUME complains about after a failed PAUSE: that is what is wanted.
         stuck = [n for n, a in answers.items() if not a.ok and "not paused" not in a.stderr]
         mark("PgBouncer lets clients through" + (f", except on {', '.join(stuck)}" if stuck else ""))
         if stuck:
-            raise remote.RemoteError(
-                f"PgBouncer on {', '.join(stuck)} could not be resumed: run `{_console(port, f'RESUME {inventory.cluster}')}` there now."
-            )
+            raise remote.RemoteError(f"PgBouncer on {', '.join(stuck)} could not be resumed: run `{resume}` there now.")
 
 
 def _console(port: int, command: str) -> str:

@@ -53,9 +53,9 @@ test-fast: tools ## the tests that need no lab: seconds
 	@pytest tests/consistency tests/unit tests/templates
 
 .PHONY: test-app
-test-app: var/venv-app/.installed ## the application's own tests, against a real PostgreSQL
+test-app: tools ## the application's own tests, against a real PostgreSQL
 	$(call say,the application's tests)
-	@cd app && ../var/venv-app/bin/pytest --quiet
+	@$(MAKE) -C app test PYTHON=python3
 
 .PHONY: test-platform
 test-platform: tools var/tools/promtool ## the repository, the units, the templates, then the lab: testinfra and drills
@@ -99,13 +99,6 @@ $(VENV)/.installed: requirements.lock pyproject.toml | var/.packages
 	@[ -x $(BIN)/python ] || python3 -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --no-compile --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	@touch $@
-
-var/venv-app/.installed: app/requirements-dev.lock | var/.packages
-	$(call say,Python environment of the application)
-	@rm -f $@
-	@[ -x var/venv-app/bin/python ] || python3 -m venv --clear var/venv-app
-	@var/venv-app/bin/pip install --quiet --no-compile --require-hashes -r app/requirements-dev.lock
 	@touch $@
 
 # promtool alone, without the server that Debian's package would start.

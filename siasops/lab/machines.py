@@ -15,41 +15,22 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from siasops.errors import USAGE, UserError
 from siasops.inventory import ROOT, Host, Inventory
+from siasops.lab import owners
 from siasops.lab.network import CACHE
+from siasops.lab.owners import HOME, Owner, owner
 from siasops.lab.provider import Lxc, provider
 
-HOME = Path("/var/lib/sias-lab")
-"""What this machine knows of its lab, whichever checkout made it."""
-OWNER = HOME / "owner.json"
 LOCK = HOME / "lock"
 CONTAINERS = Path("/var/lib/lxc")
 SSH_DEADLINE_S = 90.0
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Which checkout built the lab of this machine, for which environment, on which Debian."""
-
-    checkout: str
-    environment: str
-    debian: str
-
-
-def owner() -> Owner | None:
-    """Who built the lab that is on this machine; None when nobody did or the record is unreadable."""
-    try:
-        return Owner(**json.loads(OWNER.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 @contextmanager
@@ -229,7 +210,7 @@ def start(inventory: Inventory, release: str, say: Say) -> None:
     missing = set(inventory.hosts) - set(power.running())
     if missing:
         _forget_host_keys(inventory, missing)
-        OWNER.write_text(json.dumps(Owner(str(ROOT), inventory.environment, release).__dict__), encoding="utf-8")
+        owners.OWNER.write_text(json.dumps(Owner(str(ROOT), inventory.environment, release).__dict__), encoding="utf-8")
         _forget_other_box(inventory, release)
         vagrant(inventory, release, "up", "--no-provision", "--parallel")
     else:
@@ -334,7 +315,7 @@ def destroy(inventory: Inventory, say: Say) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    OWNER.unlink(missing_ok=True)
+    owners.OWNER.unlink(missing_ok=True)
 
 
 def make_secrets(inventory: Inventory, say: Say) -> None:

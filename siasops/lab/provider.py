@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from siasops.errors import UserError
 from siasops.inventory import Host, Inventory
+from siasops.lab.owners import require_own
 
 TIMEOUT_S = 60.0
 
@@ -60,14 +61,20 @@ class Provider(abc.ABC):
         """Undo `freeze`."""
 
     def power_cut(self, hosts: Iterable[Host]) -> None:
-        """Take the power of hosts at once: all links first, then the machines."""
+        """Take the power of hosts at once: all links first, then the machines.
+
+        Raises:
+            UserError: when another checkout built the lab of this machine.
+        """
+        require_own(self.inventory)
         chosen = list(hosts)
         for host in chosen:
             self._cut_link(host)
         self._each(self._kill, chosen)
 
     def power_on(self, hosts: Iterable[Host]) -> None:
-        """Give power back; hosts that have it are left alone."""
+        """Give power back; hosts that have it are left alone. Raises UserError as `power_cut` does."""
+        require_own(self.inventory)
         up = self.running()
         self._each(self._start, [h for h in hosts if not up.get(h.name, False)])
 

@@ -15,7 +15,8 @@ import pytest
 from siasops import inventory as facts
 from siasops.errors import UserError
 from siasops.inventory import ROOT, Inventory
-from siasops.lab import deploy, machines
+from siasops.lab import deploy, machines, owners
+from siasops.lab.provider import Lxc
 
 
 @dataclasses.dataclass
@@ -45,7 +46,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     containers.mkdir()
     monkeypatch.setattr(machines, "CONTAINERS", containers)
     monkeypatch.setattr(machines, "HOME", tmp_path / "home")
-    monkeypatch.setattr(machines, "OWNER", tmp_path / "home" / "owner.json")
+    monkeypatch.setattr(owners, "OWNER", tmp_path / "home" / "owner.json")
     monkeypatch.setattr(machines, "LOCK", tmp_path / "home" / "lock")
     monkeypatch.setattr(Inventory, "var", property(lambda _self: tmp_path / "var"))
     (tmp_path / "home").mkdir()
@@ -53,7 +54,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def own(checkout: str = str(ROOT), environment: str = "lab", debian: str = "12") -> None:
-    machines.OWNER.write_text(json.dumps({"checkout": checkout, "environment": environment, "debian": debian}))
+    owners.OWNER.write_text(json.dumps({"checkout": checkout, "environment": environment, "debian": debian}))
 
 
 def test_our_own_machines_are_left_alone(machine: Machine) -> None:
@@ -106,7 +107,7 @@ def test_a_machine_that_vagrant_does_not_know_is_cleared(machine: Machine) -> No
 
 
 def test_an_unreadable_record_counts_as_none(machine: Machine) -> None:
-    machines.OWNER.write_text("{half")
+    owners.OWNER.write_text("{half")
     assert machines.owner() is None
 
 
@@ -172,3 +173,10 @@ def test_the_recap_of_a_run_is_read() -> None:
     )
     assert match is not None
     assert (match["host"], match["changed"]) == ("db-a1", "2")
+
+
+@pytest.mark.parametrize("act", ["power_cut", "power_on"])
+def test_the_power_of_another_checkout_s_machines_is_left_alone(machine: Machine, act: str) -> None:
+    own(checkout="/elsewhere")
+    with pytest.raises(UserError, match="/elsewhere built the lab that is on this machine"):
+        getattr(Lxc(machine.inventory), act)(machine.inventory.hosts.values())

@@ -16,7 +16,7 @@ from siasops.console import Progress, clock, emit_json, err, json_option, out
 from siasops.data import population
 from siasops.errors import USAGE, VERDICT_FAILED, UserError
 from siasops.inventory import Inventory
-from siasops.lab import deploy, machines, network
+from siasops.lab import deploy, machines, network, owners
 from siasops.lab.provider import provider
 
 HEALTHY_DEADLINE_S = 120.0
@@ -151,7 +151,7 @@ def make_secrets(inventory: Inventory) -> None:
 def status(inventory: Inventory, as_json: bool) -> None:
     """Show the machines of the lab and whether they have power."""
     power = provider(_lab(inventory)).running()
-    present = machines.owner()
+    present = owners.owner()
     if as_json:
         emit_json({"owner": present.__dict__ if present else None, "power": power})
         return

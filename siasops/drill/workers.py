@@ -18,7 +18,7 @@ LEDGER_CLIENTS = 8
 LEDGER_PERIOD = 0.08
 """Seconds between two inserts of a client: 8 clients make about 100 writes a second, which leaves two cores air."""
 READ_PERIOD = 0.1
-DOCUMENT_PERIOD = 1.0
+DOCUMENT_PERIOD = 1.5
 HTTP_RATES = {"read": 10.0, "write": 2.0}
 """Requests per second, offered whatever happens."""
 FINAL_DEADLINE = 30.0

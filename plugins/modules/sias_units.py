@@ -74,7 +74,8 @@ def started_at(state: dict[str, str], *, wall: float, monotonic: float) -> float
 def needed(unit: dict[str, Any], state: dict[str, str], *, since: float, read: float) -> list[str]:
     """The verbs of systemctl that a unit needs; `since` it runs, and it has `read` its files last at that time."""
     verbs = [] if state["UnitFileState"] in {"enabled", "static", "generated", "alias"} else ["enable"]
-    if state["ActiveState"] not in {"active", "activating", "reloading"}:
+    # One that is activating may be waiting to be restarted after a crash: it reads its files when it starts.
+    if state["ActiveState"] not in {"active", "reloading"}:
         return [*verbs, "start"]
     if newest(unit["restart_on"]) > since:
         return [*verbs, "restart"]

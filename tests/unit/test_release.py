@@ -120,7 +120,8 @@ def test_it_starts_then_leaves_alone_what_runs(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [lambda host: setattr(host, "release", 4), lambda host: host.settings.write_text("A=2\n", encoding="utf-8")]
+    "change",
+    [lambda host: setattr(host, "release", 4), lambda host: host.settings.write_text("A=2\n", encoding="utf-8")],
 )
 def test_another_release_or_setting_restarts(host: Host, change: Callable[[Host], object]) -> None:
     host.apply()

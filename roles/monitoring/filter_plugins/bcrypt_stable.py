@@ -32,9 +32,7 @@ def monitoring_bcrypt(password: str, place: str) -> str:
     if not secret:
         raise AnsibleFilterError("monitoring_bcrypt: the password is empty")
     if len(secret) > LONGEST:
-        raise AnsibleFilterError(
-            f"monitoring_bcrypt: bcrypt reads {LONGEST} bytes, this password is longer"
-        )
+        raise AnsibleFilterError(f"monitoring_bcrypt: bcrypt reads {LONGEST} bytes, this password is longer")
     return bcrypt.hashpw(secret, salt_from(str(place))).decode()
 
 

@@ -46,7 +46,7 @@ lint: tools var/tools/promtool ## ruff, mypy, yamllint, ansible-lint (production
 	@cd app && djlint src --check --lint --quiet
 	@promtool check rules --lint=all $$(ls monitoring/alerts/*.yml | grep -v _test.yml) >/dev/null
 	@promtool test rules monitoring/alerts/*_test.yml
-	@ansible-lint --offline --quiet
+	@ansible-lint --offline -q
 
 .PHONY: test-fast
 test-fast: tools ## the tests that need no lab: seconds

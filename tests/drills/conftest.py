@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from siasops import inventory as facts
 from siasops import remote
 from siasops.console import Progress
 from siasops.drill.faults import Stage
@@ -15,16 +14,11 @@ from siasops.drill.run import Journal, converge
 from siasops.inventory import Inventory
 
 
-@pytest.fixture(scope="session")
-def inventory() -> Inventory:
-    return facts.load()
-
-
 @pytest.fixture
-def stage(inventory: Inventory) -> Iterator[Stage]:
+def stage(lab: Inventory) -> Iterator[Stage]:
     """A healthy cluster, connected; healthy again afterwards."""
-    with remote.connect(inventory) as fleet:
-        made = Stage(inventory, fleet)
+    with remote.connect(lab) as fleet:
+        made = Stage(lab, fleet)
         converge(made, Progress())
         yield made
         converge(made, Progress())

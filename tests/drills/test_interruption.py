@@ -47,9 +47,9 @@ def no_go(inventory: Inventory) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def whole(inventory: Inventory) -> None:
-    with remote.connect(inventory) as fleet:
-        converge(Stage(inventory, fleet), Progress())
+def whole(lab: Inventory) -> None:
+    with remote.connect(lab) as fleet:
+        converge(Stage(lab, fleet), Progress())
 
 
 def test_ctrl_c_heals_at_once_and_waits_until_all_is_as_before(inventory: Inventory, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.drill]
 
 
 @pytest.fixture(scope="module")
-def result(inventory: Inventory) -> Result:
-    found = run(inventory, "room-loss")
+def result(lab: Inventory) -> Result:
+    found = run(lab, "room-loss")
     print(f"\n{found.run}: {found.verdict}\n{found.figures}")
     return found
 

@@ -32,20 +32,20 @@ class Switched:
 
 
 @pytest.fixture(scope="module")
-def switched(inventory: Inventory, tmp_path_factory: pytest.TempPathFactory) -> Switched:
+def switched(lab: Inventory, tmp_path_factory: pytest.TempPathFactory) -> Switched:
     folder = tmp_path_factory.mktemp("switchover")
-    with remote.connect(inventory) as fleet:
-        converge(Stage(inventory, fleet), Progress())
-        leader = look(inventory, fleet).leader
+    with remote.connect(lab) as fleet:
+        converge(Stage(lab, fleet), Progress())
+        leader = look(lab, fleet).leader
     assert leader is not None
-    room = next(letter for letter in inventory.rooms if letter != leader.room)
-    workers = Workers(inventory, "switchover", folder)
+    room = next(letter for letter in lab.rooms if letter != leader.room)
+    workers = Workers(lab, "switchover", folder)
     try:
         workers.start("ledger", "prober")
         workers.wait_ready(30)
         time.sleep(5)
         began = time.monotonic()
-        switch = switchover.run(inventory, room, dry=False, progress=Progress())
+        switch = switchover.run(lab, room, dry=False, progress=Progress())
         ended = time.monotonic()
         time.sleep(3)
     finally:

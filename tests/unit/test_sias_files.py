@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-MODULE = Path(__file__).parents[2] / "plugins" / "modules" / "sias_files.py"
+MODULE = Path(__file__).parents[2] / "playbooks" / "library" / "sias_files.py"
 OWN = {"owner": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name}
 
 

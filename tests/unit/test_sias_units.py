@@ -30,7 +30,7 @@ ActiveEnterTimestampMonotonic=0
 
 @pytest.fixture(scope="module")
 def module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("sias_units", ROOT / "plugins/modules/sias_units.py")
+    spec = importlib.util.spec_from_file_location("sias_units", ROOT / "playbooks/library/sias_units.py")
     assert spec is not None
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)

@@ -17,7 +17,7 @@ from siasops.data import population
 from siasops.errors import USAGE, VERDICT_FAILED, UserError
 from siasops.inventory import Inventory
 from siasops.lab import deploy, machines, network, owners
-from siasops.lab.provider import provider
+from siasops.lab.provider import Lxc, provider
 
 HEALTHY_DEADLINE_S = 120.0
 POPULATION = 50_000
@@ -57,16 +57,23 @@ def up(inventory: Inventory, debian: str | None, machines_only: bool, persons: i
     """
     _lab(inventory)
     release = machines.release_for(inventory, debian)
+    power = provider(inventory)
+    containers = isinstance(power, Lxc)
     progress = Progress(total=3 if machines_only else 6)
     with machines.lock(f"sias lab up, Debian {release}", progress.say):
         with progress.step("The network between the rooms, the package cache and the box"):
-            network.up(inventory)
-            network.cache_up(inventory)
-            machines.build_box(inventory, release, progress.say)
+            if containers:
+                network.up(inventory)
+                network.cache_up(inventory)
+                machines.build_box(inventory, release, progress.say)
+            else:
+                progress.say(f"{power.name} makes its own network and fetches its own box")
         with progress.step("Clear what does not belong to this lab"):
             machines.clear_leftovers(inventory, release, progress.say)
         with progress.step(f"{len(inventory.hosts)} machines on Debian {release}"):
             machines.start(inventory, release, progress.say)
+            if not containers:
+                network.cache_up(inventory)  # its address exists once the provider's network does
             machines.make_secrets(inventory, progress.say)
         (inventory.state / "READY").touch()
         if machines_only:

@@ -150,7 +150,8 @@ def clear_leftovers(inventory: Inventory, release: str, say: Say) -> None:
         shutil.rmtree(inventory.state / "vagrant", ignore_errors=True)
         for stale in ("ssh_config", "known_hosts", "READY"):
             (inventory.state / stale).unlink(missing_ok=True)
-    _forget_machines_without_container(inventory, say)
+    if isinstance(provider(inventory), Lxc):
+        _forget_machines_without_container(inventory, say)
 
 
 def _half_made(inventory: Inventory, path: Path) -> str:
@@ -306,6 +307,8 @@ def wait_for_ssh(inventory: Inventory, deadline: float = SSH_DEADLINE_S) -> None
 
 def destroy(inventory: Inventory, say: Say) -> None:
     """Remove every machine of every lab on this machine, and what this checkout knew of them."""
+    if not isinstance(provider(inventory), Lxc):
+        vagrant(inventory, release_for(inventory, None), "destroy", "--force")
     for path in sorted(CONTAINERS.glob("sias-*")) if CONTAINERS.exists() else []:
         remove_container(path.name)
         say(f"removed {path.name}")

@@ -254,7 +254,7 @@ def _leaders(plot: Plot, result: Result, sights: Sequence[Sight]) -> None:
             if plot.x(end) - plot.x(begin) > CHARACTER * len(label):
                 plot.text((plot.x(begin) + plot.x(end)) / 2, top + 17, label, "phase-label", "middle")
                 break
-    top, _ = plot.lane("Redundancy", "both rooms hold all", 16)
+    top, _ = plot.lane("Redundancy", "of the database", 16)
     changes = [s for i, s in enumerate(sights) if i == 0 or s.redundant != sights[i - 1].redundant]
     for now, after in pairwise([*changes, *sights[-1:]]):
         css = "redundant" if now.redundant else "single"

@@ -200,7 +200,8 @@ def test_a_repository_hands_nothing_to_a_stranger(lab: Inventory, on: Reach) -> 
     finally:
         machine.check_output(f"rm -r {folder}")
     assert stranger.rc != 0
-    assert stranger.stdout == ""
+    # pgBackRest 2.55 complains on standard output: what counts is that no name of the repository is there.
+    assert not {"archive", "backup"} & set(stranger.stdout.split())
     # The same question with the host's own certificate reaches the repository.
     own = machine.check_output("sudo -u postgres " + ask % (f"{PKI}/host.crt", f"{PKI}/host.key"))
     assert "backup" in own.split()

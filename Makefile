@@ -62,6 +62,11 @@ test-platform: tools var/tools/promtool ## the repository, the units, the templa
 	$(call say,the platform's tests)
 	@$(SUDO) env PATH="$(PATH)" pytest
 
+.PHONY: test-drills
+test-drills: tools ## the long drills: every fault of the catalogue once, and the checkers against a platform made unsafe
+	$(call say,the long drills)
+	@$(SUDO) env PATH="$(PATH)" pytest tests/drills -m long
+
 .PHONY: destroy
 destroy: tools ## remove the lab's machines (packages and boxes stay cached)
 	@$(SUDO) env PATH="$(PATH)" $(BIN)/sias lab destroy --yes

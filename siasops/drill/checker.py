@@ -6,6 +6,7 @@ nothing to compare is a finding, never a success.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from siasops.drill.history import (
     LedgerRead,
     LedgerRow,
     Outcome,
+    ProbeOp,
     chain_hash,
 )
 
@@ -89,7 +91,11 @@ class Term:
 
 
 def check_ledger(
-    run: str, ops: Sequence[LedgerOp], finals: Mapping[str, Sequence[LedgerRow]], expected_nodes: Iterable[str]
+    run: str,
+    ops: Sequence[LedgerOp],
+    finals: Mapping[str, Sequence[LedgerRow]],
+    expected_nodes: Iterable[str],
+    probes: Sequence[ProbeOp] = (),
 ) -> LedgerResult:
     """Compare what clients were told with what every database node holds.
 
@@ -98,6 +104,7 @@ def check_ledger(
         ops: every attempt.
         finals: rows per database host, read after convergence.
         expected_nodes: database hosts that must have been read.
+        probes: what every database host was asked by itself.
 
     Returns:
         Findings (empty when every promise held) and counts.
@@ -109,7 +116,7 @@ def check_ledger(
         unknown=by_outcome[Outcome.UNKNOWN],
         nodes=sorted(finals),
     )
-    add = _adder(result.findings)
+    add = adder(result.findings)
 
     missing = sorted(set(expected_nodes) - set(finals))
     add("every node is read", missing, "not read after the run: {}")
@@ -159,34 +166,64 @@ def check_ledger(
     result.unknown_absent = result.unknown - result.unknown_landed
 
     add("all nodes hold the same", _differences(finals), "differ between nodes: {}")
-    add("never two nodes acknowledge at once", split_brain(ops), "{}")
+    add("never two nodes acknowledge at once", split_brain(acks(ops, probes)), "{}")
     return result
 
 
 def check_reads(ops: Sequence[LedgerOp], reads: Sequence[LedgerRead]) -> list[Finding]:
-    """Check that reads through `sias` see every write acknowledged before they began."""
+    """Check that reads through `sias` are linearizable.
+
+    A client's last sequence is a register with one writer. Its reads are linearizable when each sees every write that
+    was acknowledged before it began, none sees a write that began after it ended, and none is older than one that ended
+    before it began (Lamport, On Interprocess Communication, 1986: a regular register without new-old inversion).
+    """
     fresh = sorted(
         (read for read in reads if read.outcome is Outcome.OK and read.database == "sias"), key=lambda r: r.invoked
     )
     if not fresh:
         return [Finding("something was compared", 1, "no read through sias succeeded in the whole run")]
     findings: list[Finding] = []
-    done = sorted((op for op in ops if op.outcome is Outcome.OK and op.ended is not None), key=lambda op: op.ended or 0)
+    add = adder(findings)
+    done = [(op.ended, op.client, op.sequence) for op in ops if op.outcome is Outcome.OK and op.ended is not None]
+    begun: dict[tuple[int, int], float] = {}
+    for op in ops:
+        key = op.client, op.sequence
+        begun[key] = min(begun.get(key, op.invoked), op.invoked)
+    shown = [
+        (read.ended, client, sequence) for read in fresh for client, sequence in (read.seen or {}).items() if sequence
+    ]
+    for rule, known, saying in (
+        ("a read through sias sees every acknowledged write", done, "acknowledged"),
+        ("reads through sias never go back", shown, "shown before"),
+    ):
+        add(rule, _older(fresh, sorted(known), saying), f"older than what was {saying}: {{}}")
+    early = [
+        f"client {client} sequence {sequence} at {read.ended:.2f} s on {read.node}"
+        for read in fresh
+        for client, sequence in (read.seen or {}).items()
+        if sequence and begun.get((client, sequence), float("inf")) > read.ended
+    ]
+    add("a read through sias sees nothing before it is written", early, "nobody had asked for it yet: {}")
+    return findings
+
+
+def _older(reads: Sequence[LedgerRead], known: Sequence[tuple[float, int, int]], saying: str) -> list[str]:
+    """Reads, in their order, that show less than what was known (when, client, sequence; in order) before they began."""
     newest: dict[int, int] = {}
     stale: list[str] = []
     at = 0
-    for read in fresh:
-        while at < len(done) and (done[at].ended or 0) < read.invoked:
-            newest[done[at].client] = max(newest.get(done[at].client, 0), done[at].sequence)
+    for read in reads:
+        while at < len(known) and known[at][0] < read.invoked:
+            _, client, sequence = known[at]
+            newest[client] = max(newest.get(client, 0), sequence)
             at += 1
         seen = read.seen or {}
         stale.extend(
-            f"client {client} at {read.invoked:.2f} s: {seen.get(client, 0)} on {read.node}, {sequence} acknowledged"
+            f"client {client} at {read.invoked:.2f} s: {seen.get(client, 0)} on {read.node}, {sequence} {saying}"
             for client, sequence in newest.items()
             if seen.get(client, 0) < sequence
         )
-    _adder(findings)("a read through sias sees every acknowledged write", stale, "older than acknowledged: {}")
-    return findings
+    return stale
 
 
 def replica_staleness(ops: Sequence[LedgerOp], reads: Sequence[LedgerRead]) -> float:
@@ -221,7 +258,7 @@ def check_documents(ops: Sequence[DocumentOp], reads: Sequence[DocumentRead], ro
         failed=by_outcome[Outcome.FAILED],
         unknown=by_outcome[Outcome.UNKNOWN],
     )
-    add = _adder(result.findings)
+    add = adder(result.findings)
     if not result.acknowledged:
         result.findings.append(Finding("something was compared", 1, "no document was acknowledged in the whole run"))
     final: dict[tuple[int, str], DocumentRead] = {(r.number, r.room): r for r in reads if r.final}
@@ -251,31 +288,55 @@ def check_documents(ops: Sequence[DocumentOp], reads: Sequence[DocumentRead], ro
     return result
 
 
-def split_brain(ops: Sequence[LedgerOp]) -> list[str]:
+@dataclass(frozen=True)
+class Ack:
+    """An acknowledged write: who acknowledged it, on which timeline, from when to when it was under way."""
+
+    node: str
+    timeline: int
+    invoked: float
+    ended: float
+    what: str
+
+
+def acks(ledger: Sequence[LedgerOp], probes: Sequence[ProbeOp] = ()) -> list[Ack]:
+    """Gather the acknowledgements whose node and timeline are known."""
+    return [
+        *(
+            Ack(op.node, op.timeline, op.invoked, op.ended, f"client {op.client} sequence {op.sequence}")
+            for op in ledger
+            if op.outcome is Outcome.OK and op.node and op.timeline is not None and op.ended is not None
+        ),
+        *(
+            Ack(op.node, op.timeline, op.invoked, op.ended, f"the probe's write {op.number}")
+            for op in probes
+            if op.outcome is Outcome.OK and op.timeline is not None and op.ended is not None
+        ),
+    ]
+
+
+def split_brain(acknowledged: Sequence[Ack]) -> list[str]:
     """Acknowledgements that prove two primaries: sentences, none when there was one at any time.
 
     A write that began after a higher timeline had already acknowledged one must not be acknowledged by a lower one;
     and one timeline belongs to one node.
     """
-    acked = [op for op in ops if op.outcome is Outcome.OK and op.timeline is not None and op.ended is not None]
     found: list[str] = []
     nodes: dict[int, set[str]] = defaultdict(set)
-    first_ack: dict[int, float] = {}
-    for op in acked:
-        timeline, ended = op.timeline or 0, op.ended or 0.0
-        if op.node:
-            nodes[timeline].add(op.node)
-        first_ack[timeline] = min(first_ack.get(timeline, ended), ended)
+    first: dict[int, float] = {}
+    for ack in acknowledged:
+        nodes[ack.timeline].add(ack.node)
+        first[ack.timeline] = min(first.get(ack.timeline, ack.ended), ack.ended)
     found.extend(
         f"timeline {timeline} acknowledged by {' and '.join(sorted(names))}"
         for timeline, names in sorted(nodes.items())
         if len(names) > 1
     )
-    for op in acked:
-        higher = [t for t, at in first_ack.items() if t > (op.timeline or 0) and at < op.invoked]
+    for ack in acknowledged:
+        higher = [t for t, at in first.items() if t > ack.timeline and at < ack.invoked]
         if higher:
             found.append(
-                f"{op.node} acknowledged client {op.client} sequence {op.sequence} on timeline {op.timeline}, "
+                f"{ack.node} acknowledged {ack.what} on timeline {ack.timeline}, "
                 f"begun after timeline {min(higher)} had acknowledged"
             )
     return found
@@ -340,7 +401,7 @@ def offered_ratio(ops: Sequence[HttpOp], rate: float, start: float, end: float, 
 
     Below 0.99 the generator was starved and its run says nothing about the platform.
     """
-    due = rate * (end - start)
+    due = math.floor(rate * (end - start))  # what falls into the window at least, wherever the schedule begins
     begun = sum(1 for op in ops if start <= op.intended <= end and op.started - op.intended <= tolerance)
     return min(1.0, begun / due) if due > 0 else 0.0
 
@@ -349,7 +410,7 @@ def _quantile(ordered: Sequence[float], q: float) -> float:
     return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else 0.0
 
 
-def _adder(findings: list[Finding]) -> Callable[[str, Sequence[object], str], None]:
+def adder(findings: list[Finding]) -> Callable[[str, Sequence[object], str], None]:
     """Make a function that records a finding when there are offenders."""
 
     def add(rule: str, offenders: Sequence[object], template: str) -> None:

@@ -1,17 +1,24 @@
-"""`sias drill list|run|report|heal`."""
+"""`sias drill list|run|campaign|report|heal`."""
 
 from __future__ import annotations
 
+import json
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.padding import Padding
 from rich.table import Table
 
+from siasops import remote
+from siasops.cluster.view import look
 from siasops.console import Progress, emit_json, json_option, out
-from siasops.drill import registry, report
+from siasops.drill import campaign, matrix, registry, report
 from siasops.drill import run as runner
+from siasops.drill.faults import Stage
 from siasops.errors import COULD_NOT_RUN, HELD, VERDICT_FAILED
 from siasops.inventory import ROOT, Inventory
 
@@ -41,9 +48,8 @@ def list_drills(inventory: Inventory, as_json: bool) -> None:
                 "name": name,
                 "what": fault.title,
                 "expected": fault.expected,
-                "write_gap": objectives["write_gap"][key],
-                "read_gap": objectives["read_gap"][key],
-                "redundancy_back": objectives["redundancy_back"][key],
+                "spares": fault.spares,
+                "promised": objectives["drills"][key],
             }
         )
     if as_json:
@@ -54,8 +60,7 @@ def list_drills(inventory: Inventory, as_json: bool) -> None:
         out.print(Padding(f"must: {d['expected']}", (0, 0, 0, 2)))
         out.print(
             Padding(
-                f"promised: at most {d['write_gap']} s without a write, {d['read_gap']} s without a read, redundancy "
-                f"back in {d['redundancy_back']} s, nothing acknowledged lost",
+                f"promised: {', '.join(f'{k} {v:g}' for k, v in d['promised'].items())}; nothing acknowledged lost",
                 (0, 0, 1, 2),
             ),
             style="dim",
@@ -64,15 +69,23 @@ def list_drills(inventory: Inventory, as_json: bool) -> None:
 
 @drill.command()
 @click.argument("name", metavar="NAME")
+@click.option("--runs", type=click.IntRange(1), default=1, show_default=True, help="How many times.")
+@click.option("--plan", "only_plan", is_flag=True, help="Only say what would break; nothing is touched.")
 @json_option
 @click.pass_obj
-def run(inventory: Inventory, name: str, as_json: bool) -> None:
+def run(inventory: Inventory, name: str, runs: int, only_plan: bool, as_json: bool) -> None:
     """Run one drill: `sias drill run room-loss`.
 
     Refuses unless the cluster is healthy and the inventory allows drills. Ctrl-C heals at once and waits until
     everything is as before. Exit code 0 every promise held, 1 one did not, 3 it could not run or the load was not
-    fully offered.
+    fully offered. With --runs it is a campaign of this drill alone.
     """
+    if only_plan:
+        _show_plan(inventory, [name], runs=runs, seed=0, as_json=as_json)
+        return
+    if runs > 1:
+        _campaign(inventory, [name], runs=runs, seed=0, as_json=as_json)
+        return
     result = runner.run(inventory, name, progress=Progress())
     folder = inventory.var / "drills" / result.run
     if as_json:
@@ -94,12 +107,151 @@ def run(inventory: Inventory, name: str, as_json: bool) -> None:
     sys.exit(EXIT[result.verdict])
 
 
-@drill.command("report")
-@click.option("--last", "count", default=10, show_default=True, help="How many runs.")
+@drill.command("campaign")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--runs", type=click.IntRange(1), default=10, show_default=True, help="Runs of each drill.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws the order.")
+@click.option("--hours", type=click.FloatRange(0, min_open=True), help="Start no run that would not end by then.")
+@click.option("--resume", "resumed", metavar="CAMPAIGN", help="Go on with a campaign: its name, or “last”.")
+@click.option("--plan", "only_plan", is_flag=True, help="Only say what would be done; nothing is touched.")
 @json_option
 @click.pass_obj
-def show_report(inventory: Inventory, count: int, as_json: bool) -> None:
-    """Show the last runs: verdict, figures, and where the report stands."""
+def run_campaign(
+    inventory: Inventory,
+    names: tuple[str, ...],
+    *,
+    runs: int,
+    seed: int,
+    hours: float | None,
+    resumed: str | None,
+    only_plan: bool,
+    as_json: bool,
+) -> None:
+    """Run many drills in random order (all of them when none is named), and report on them together.
+
+    A campaign that was stopped, by Ctrl-C, by --hours or by a crash of this machine, goes on with --resume last. Exit
+    code 0 every run held, 1 one did not, 3 some could not run.
+    """
+    if only_plan:
+        _show_plan(inventory, names, runs=runs, seed=seed, as_json=as_json)
+        return
+    _campaign(inventory, names, runs=runs, seed=seed, as_json=as_json, hours=hours, resumed=resumed)
+
+
+def _show_plan(inventory: Inventory, names: Sequence[str], *, runs: int, seed: int, as_json: bool) -> None:
+    with remote.connect(inventory) as fleet:
+        stage = Stage(inventory, fleet)
+        made = campaign.plan(stage, names, runs=runs, seed=seed)
+        view = look(inventory, fleet)
+        would = {}
+        for name in made.drills:
+            fault = registry.find(name)
+            would[name] = {"breaks": fault.describe(fault.plan(stage, view)), "spares": fault.spares}
+    if as_json:
+        emit_json({"order": made.order, "skipped": made.skipped, "drills": would})
+        return
+    for name, what in would.items():
+        out.print(f"[bold]{name}[/bold]  {what['breaks']}; spares {what['spares']}")
+    for name, why in made.skipped.items():
+        out.print(f"[yellow]{name} is skipped[/yellow]: {why}")
+    minutes = len(made.order) * campaign.FIRST_GUESS / 60
+    out.print(f"{len(made.order)} runs, about {minutes:.0f} minutes. Nothing was done.")
+
+
+def _campaign(
+    inventory: Inventory,
+    names: Sequence[str],
+    *,
+    runs: int,
+    seed: int,
+    as_json: bool,
+    hours: float | None = None,
+    resumed: str | None = None,
+) -> None:
+    until = time.monotonic() + hours * 3600 if hours else float("inf")
+    progress = Progress()
+    with runner.session(inventory) as stage:
+        if resumed:
+            folder = campaign.find(inventory, None if resumed == "last" else resumed)
+        else:
+            folder = campaign.record(inventory, campaign.plan(stage, names, runs=runs, seed=seed))
+        for name, why in campaign.read(folder).skipped.items():
+            progress.say(f"{name} is skipped: {why}")
+        try:
+            done = campaign.run(stage, folder, progress, until=until)
+        except BaseException:
+            left = len(campaign.left(folder))
+            progress.say(f"{left} runs are left: `sias drill campaign --resume {folder.name}` goes on.")
+            raise
+    results = _report_on(inventory, folder, as_json=as_json)
+    if any(r["verdict"] == "failed" for r in results):
+        sys.exit(VERDICT_FAILED)
+    sys.exit(HELD if all(d.verdict == "held" for d in done) else COULD_NOT_RUN)
+
+
+def _report_on(inventory: Inventory, folder: Path, *, as_json: bool) -> list[dict[str, Any]]:
+    """Write a campaign's report and show it; returns its results."""
+    made = campaign.read(folder)
+    results = campaign.results(inventory, folder)
+    earlier = [f for f in campaign.all_of(inventory) if f.name < folder.name]
+    before = campaign.results(inventory, earlier[0]) if earlier else []
+    rows = matrix.rows(results, inventory.objectives, before)
+    done = campaign.done(folder)
+    notes = [f"{name} was skipped: {why}" for name, why in made.skipped.items()]
+    notes += [f"{d.drill} could not run: {d.why}" for d in done if d.verdict == campaign.COULD_NOT_RUN]
+    left = len(made.order) - len(done)
+    if left:
+        notes.append(f"{left} runs are left: `sias drill campaign --resume {folder.name}`")
+    document = {
+        "campaign": folder.name,
+        "environment": made.environment,
+        "seed": made.seed,
+        "compared_with": earlier[0].name if earlier else None,
+        "drills": matrix.as_json(rows),
+        "runs": [{"drill": d.drill, "verdict": d.verdict, "run": d.run, "seconds": d.seconds} for d in done],
+        "notes": notes,
+    }
+    (folder / "report.json").write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    title = f"Campaign {folder.name}, {made.environment}"
+    page = matrix.html(title, rows, results, objectives=inventory.objectives, notes=notes, before=before)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    if as_json:
+        emit_json(document)
+        return results
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in ("Drill", "Held", "Lost", *matrix.MEASURES.values(), "Change"):
+        table.add_column(column)
+    for row in rows:
+        held = row.verdicts.count("held")
+        colour = "green" if held == len(row.verdicts) else "red"
+        table.add_row(
+            row.drill,
+            f"[{colour}]{held} of {len(row.verdicts)}[/{colour}]",
+            matrix.bound(row),
+            *(matrix.cell(row.spreads.get(key)) for key in matrix.MEASURES),
+            matrix.change(row),
+        )
+    out.print(table)
+    out.print("Seconds: median / 95 % / worst. Change: of the 95 % without a write, against the campaign before.")
+    for row in rows:
+        if row.goals:
+            out.print(f"{row.drill}: {matrix.goals(row)}")
+    for note in notes:
+        out.print(f"[yellow]{note}[/yellow]")
+    out.print(f"Report: {_short(folder)}/report.html")
+    return results
+
+
+@drill.command("report")
+@click.option("--campaign", "name", metavar="CAMPAIGN", help="Of a campaign: its name, or “last”.")
+@click.option("--last", "count", default=10, show_default=True, help="How many single runs, without --campaign.")
+@json_option
+@click.pass_obj
+def show_report(inventory: Inventory, name: str | None, count: int, as_json: bool) -> None:
+    """Show the last runs, or a campaign: matrix, distributions, what zero losses prove, change since the one before."""
+    if name:
+        _report_on(inventory, campaign.find(inventory, None if name == "last" else name), as_json=as_json)
+        return
     runs = report.past(inventory)[:count]
     if as_json:
         emit_json(runs)

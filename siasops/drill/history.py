@@ -7,10 +7,11 @@ workloads of a run share.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ class Outcome(StrEnum):
 
 GENESIS = "0" * 64
 """What the first row of every client's chain points to."""
+ACCOUNTS = 8
+OPENING = 1000
+"""The bank: how many accounts, and what each holds at first."""
 
 
 def chain_hash(previous: str, run: str, client: int, sequence: int, attempt: int) -> str:
@@ -143,6 +147,66 @@ class HttpOp:
 
 
 @dataclass(frozen=True)
+class Transfer:
+    """One attempt to move `amount` from one account to another."""
+
+    id: str
+    source: int
+    target: int
+    amount: int
+    invoked: float
+    ended: float | None = None
+    outcome: Outcome = Outcome.UNKNOWN
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One attempt to be the first to insert a key; `number` is what the winner was given."""
+
+    key: str
+    client: int
+    invoked: float
+    ended: float | None = None
+    outcome: Outcome = Outcome.UNKNOWN
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What somebody found when adding all accounts up; `total` None = no answer."""
+
+    database: str
+    ended: float
+    node: str | None
+    accounts: int | None
+    total: int | None
+
+
+@dataclass(frozen=True)
+class ProbeOp:
+    """One write asked of one database host by itself."""
+
+    node: str
+    number: int
+    invoked: float
+    ended: float | None = None
+    outcome: Outcome = Outcome.UNKNOWN
+    timeline: int | None = None
+
+
+@dataclass(frozen=True)
+class Final:
+    """What one database host holds after the run, beside the ledger."""
+
+    balances: Mapping[int, int]
+    transfers: frozenset[str]
+    claims: Mapping[str, tuple[int, int]]
+    """Key to its client and its number."""
+    probes: frozenset[tuple[str, int]]
+    """Node and number of the probe's rows."""
+
+
+@dataclass(frozen=True)
 class History:
     """Everything that the workloads of a run logged."""
 
@@ -151,6 +215,10 @@ class History:
     documents: list[DocumentOp]
     document_reads: list[DocumentRead]
     http: list[HttpOp]
+    transfers: list[Transfer] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
+    probes: list[ProbeOp] = field(default_factory=list)
 
 
 def records(path: Path) -> Iterator[dict[str, Any]]:
@@ -159,9 +227,13 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         ValueError: names the file and the line.
     """
-    if not path.exists():
+    packed = path.with_name(path.name + ".gz")
+    if packed.exists():
+        lines = gzip.decompress(packed.read_bytes()).decode().split("\n")
+    elif path.exists():
+        lines = path.read_text(encoding="utf-8").split("\n")
+    else:
         return
-    lines = path.read_text(encoding="utf-8").split("\n")
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -171,6 +243,14 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
             if number == len(lines):
                 return
             raise ValueError(f"{path}, line {number}: not JSON: {error}") from error
+
+
+def pack(folder: Path) -> None:
+    """Compress the logs of a run that has its verdict: they shrink to a tenth, and are read as before."""
+    for path in folder.glob("*.jsonl"):
+        if path.name != "journal.jsonl":
+            path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes(), 6))
+            path.unlink()
 
 
 def read_ledger(lines: Iterable[dict[str, Any]]) -> tuple[list[LedgerOp], list[LedgerRead]]:
@@ -267,6 +347,51 @@ def read_http(lines: Iterable[dict[str, Any]]) -> list[HttpOp]:
     ]
 
 
+def read_invariants(lines: Iterable[dict[str, Any]]) -> tuple[list[Transfer], list[Claim], list[Snapshot]]:
+    """Pair intents with outcomes; keep snapshots."""
+    transfers: dict[str, Transfer] = {}
+    claims: dict[str, Claim] = {}
+    snapshots: list[Snapshot] = []
+    for line in lines:
+        match line["e"], line.get("what"):
+            case "intent", "transfer":
+                transfers[line["id"]] = Transfer(line["id"], line["source"], line["target"], line["amount"], line["t"])
+            case "intent", "claim":
+                claims[line["id"]] = Claim(line["key"], line["client"], line["t"])
+            case "outcome", "transfer":
+                transfers[line["id"]] = replace(
+                    transfers[line["id"]], ended=line["t"], outcome=Outcome(line["outcome"])
+                )
+            case "outcome", "claim":
+                claims[line["id"]] = replace(
+                    claims[line["id"]], ended=line["t"], outcome=Outcome(line["outcome"]), number=line["value"]
+                )
+            case "snapshot", _:
+                snapshots.append(Snapshot(line["database"], line["t"], line["node"], line["accounts"], line["total"]))
+            case _:
+                continue
+    return list(transfers.values()), list(claims.values()), snapshots
+
+
+def read_probes(lines: Iterable[dict[str, Any]]) -> list[ProbeOp]:
+    """Pair what each host was asked with what it answered; questions to standbys are left out."""
+    ops: dict[tuple[str, int], ProbeOp] = {}
+    for line in lines:
+        match line["e"]:
+            case "intent":
+                ops[line["node"], line["number"]] = ProbeOp(line["node"], line["number"], line["t"])
+            case "standby":
+                ops.pop((line["node"], line["number"]), None)
+            case "outcome":
+                key = line["node"], line["number"]
+                ops[key] = replace(
+                    ops[key], ended=line["t"], outcome=Outcome(line["outcome"]), timeline=line["timeline"]
+                )
+            case _:
+                continue
+    return list(ops.values())
+
+
 def load(folder: Path, names: Mapping[str, str] | None = None) -> History:
     """Read the logs of a run; `names` turns the addresses of nodes into host names."""
     named = names or {}
@@ -275,4 +400,15 @@ def load(folder: Path, names: Mapping[str, str] | None = None) -> History:
         for line in records(folder / "ledger.jsonl")
     )
     documents, document_reads = read_documents(records(folder / "documents.jsonl"))
-    return History(ledger, reads, documents, document_reads, read_http(records(folder / "http.jsonl")))
+    transfers, claims, snapshots = read_invariants(records(folder / "invariants.jsonl"))
+    return History(
+        ledger,
+        reads,
+        documents,
+        document_reads,
+        read_http(records(folder / "http.jsonl")),
+        transfers,
+        claims,
+        [replace(s, node=named.get(s.node, s.node)) if s.node else s for s in snapshots],
+        read_probes(records(folder / "nodes.jsonl")),
+    )

@@ -27,19 +27,19 @@ from siasops.console import Progress
 from siasops.drill import active, registry, report
 from siasops.drill.active import Active
 from siasops.drill.faults import Fault, Plan, Stage
-from siasops.drill.history import History, LedgerRow, load
+from siasops.drill.history import Final, History, LedgerRow, load
 from siasops.drill.observer import Observer
 from siasops.drill.verdict import Moments, Result, judge
 from siasops.drill.workers import HTTP_RATES, Workers
 from siasops.errors import UserError
 from siasops.inventory import Inventory
 
-BASELINE = 15.0
-"""Seconds of undisturbed load before the fault."""
+BASELINE = 3.0
+"""Seconds of undisturbed load before the fault, once every way works."""
 READY_LIMIT = 30.0
 CONVERGE_LIMIT = 180.0
 """Seconds, after healing, for everything to be as before."""
-AFTERMATH = 5.0
+AFTERMATH = 2.0
 """Seconds of load after convergence: the platform must also go on."""
 CATCH_UP_LIMIT = 30.0
 LOOK_AGAIN = 2.0
@@ -48,9 +48,14 @@ SAY_EVERY = 5.0
 PHASES = 8
 
 FINAL = (
-    "SELECT row_number, client, sequence, attempt, previous, hash FROM drill.ledger WHERE run = '{run}'"
-    " ORDER BY client, sequence, row_number"
+    "SELECT 'ledger', row_number, client, sequence, attempt, previous, hash FROM drill.ledger WHERE run = '{run}'"
+    " ORDER BY client, sequence, row_number",
+    "SELECT 'account', id, balance FROM drill.account",
+    "SELECT 'transfer', id FROM drill.transfer WHERE run = '{run}'",
+    "SELECT 'claim', key, client, number FROM drill.claim WHERE run = '{run}'",
+    "SELECT 'probe', node, number FROM drill.probe WHERE run = '{run}'",
 )
+"""What is read back from every database host; the first word says which table a line is of."""
 
 
 class Journal:
@@ -72,53 +77,78 @@ class Journal:
         self._file.close()
 
 
+@contextmanager
+def session(inventory: Inventory) -> Iterator[Stage]:
+    """Be the only one who drills here for the block, connected to every host; SIGTERM heals like Ctrl-C.
+
+    Raises:
+        UserError: drills are refused here, or another one runs.
+    """
+    if not inventory.drills_allowed:
+        raise UserError(
+            f"Drills are refused in {inventory.environment}: they break things on purpose. "
+            "Its inventory says sias_drills_allowed: false; use a lab."
+        )
+    with active.only_one(inventory), interruptible(), remote.connect(inventory) as fleet:
+        yield Stage(inventory, fleet)
+
+
 def run(inventory: Inventory, name: str, *, progress: Progress | None = None) -> Result:
+    """Run a drill from preflight to report, in a session of its own; see `once`."""
+    fault = registry.find(name)
+    with session(inventory) as stage:
+        return once(stage, fault, progress or Progress())
+
+
+def once(stage: Stage, fault: Fault, progress: Progress) -> Result:
     """Run a drill from preflight to report.
 
     Args:
-        inventory: an environment that allows drills.
-        name: as in the registry.
+        stage: an open session.
+        fault: what breaks.
         progress: told every phase, on standard error.
 
     Returns:
         The verdict and its figures; the report stands under var/drills/<run>/.
 
     Raises:
-        UserError: the drill could not run (not allowed, cluster not healthy, workload died); everything is healed.
+        UserError: the drill could not run (not able here, cluster not healthy, workload died); everything is healed.
     """
-    fault = registry.find(name)
-    _allowed(inventory, fault)
-    progress = progress or Progress(PHASES)
-    progress.total = PHASES
+    inventory = stage.inventory
+    progress.total, progress.done = PHASES, 0
     begin = time.monotonic()
-    with active.only_one(inventory), interruptible(), remote.connect(inventory) as fleet:
-        stage = Stage(inventory, fleet)
-        with progress.step(f"Preflight: {name}, {fault.title}"):
-            plan = _preflight(stage, fault)
-            progress.say(fault.describe(plan))
-        run_name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}"
-        folder = active.folder(inventory) / run_name
-        folder.mkdir()
-        journal = Journal(folder / "journal.jsonl")
-        journal.note("planned", name=name, environment=inventory.environment, plan=plan, story=fault.describe(plan))
-        act = Run(stage, fault, plan, folder=folder, journal=journal, progress=progress)
-        try:
-            result = act.execute()
-            result.seconds = time.monotonic() - begin
-            journal.note("verdict", **_summary(result))
-            report.write(folder, result, act.history(), act.observer.sights)
-        except BaseException as error:
-            journal.note("ended without a verdict", why=f"{type(error).__name__}: {error}")
-            if isinstance(error, KeyboardInterrupt):
-                progress.say("interrupted: the fault is healed; waiting until everything is as before")
-                converge(stage, progress)
-            raise
-        finally:
-            journal.close()
+    with progress.step(f"Preflight: {fault.name}, {fault.title}"):
+        plan = _preflight(stage, fault)
+        progress.say(fault.describe(plan))
+    run_name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{fault.name}"
+    folder = active.folder(inventory) / run_name
+    folder.mkdir()
+    journal = Journal(folder / "journal.jsonl")
+    journal.note("planned", name=fault.name, environment=inventory.environment, plan=plan, story=fault.describe(plan))
+    act = Run(stage, fault, plan, folder=folder, journal=journal, progress=progress)
+    try:
+        result = act.execute()
+        result.seconds = time.monotonic() - begin
+        journal.note("verdict", **_summary(result))
+        report.write(folder, result, act.history(), act.observer.sights)
+    except BaseException as error:
+        journal.note("ended without a verdict", why=f"{type(error).__name__}: {error}")
+        if isinstance(error, KeyboardInterrupt):
+            progress.say("interrupted: the fault is healed; waiting until everything is as before")
+            converge(stage, progress)
+        raise
+    finally:
+        journal.close()
     return result
 
 
 def heal(inventory: Inventory, progress: Progress) -> str:
+    """Heal what an interrupted drill left behind, and wait until the cluster is healthy; see `heal_on`."""
+    with active.only_one(inventory), remote.connect(inventory) as fleet:
+        return heal_on(Stage(inventory, fleet), progress)
+
+
+def heal_on(stage: Stage, progress: Progress) -> str:
     """Heal what an interrupted drill left behind, and wait until the cluster is healthy.
 
     Returns:
@@ -127,22 +157,21 @@ def heal(inventory: Inventory, progress: Progress) -> str:
     Raises:
         UserError: it does not converge, or a drill runs right now.
     """
-    with active.only_one(inventory), remote.connect(inventory) as fleet:
-        left = active.read(inventory)
-        stage = Stage(inventory, fleet)
-        if left is not None:
-            if left.environment != inventory.environment:
-                raise UserError(
-                    f"The fault in force is in {left.environment}, not in {inventory.environment}: "
-                    f"`sias -i {left.environment} drill heal`."
-                )
-            fault = registry.find(left.name)
-            with progress.step(f"Heal: {fault.describe(left.plan)}"):
-                fault.heal(stage, left.plan)
-        with progress.step("Wait until everything is as before"):
-            converge(stage, progress)
-        active.clear(inventory)
-        return f"Healed: {left.name} of {left.run}." if left else "No fault was in force; the cluster is healthy."
+    inventory = stage.inventory
+    left = active.read(inventory)
+    if left is not None:
+        if left.environment != inventory.environment:
+            raise UserError(
+                f"The fault in force is in {left.environment}, not in {inventory.environment}: "
+                f"`sias -i {left.environment} drill heal`."
+            )
+        fault = registry.find(left.name)
+        with progress.step(f"Heal: {fault.describe(left.plan)}"):
+            fault.heal(stage, left.plan)
+    with progress.step("Wait until everything is as before"):
+        converge(stage, progress)
+    active.clear(inventory)
+    return f"Healed: {left.name} of {left.run}." if left else "No fault was in force; the cluster is healthy."
 
 
 @contextmanager
@@ -177,20 +206,13 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _allowed(inventory: Inventory, fault: Fault) -> None:
-    if not inventory.drills_allowed:
-        raise UserError(
-            f"Drills are refused in {inventory.environment}: they break things on purpose. "
-            "Its inventory says sias_drills_allowed: false; use a lab."
-        )
-    if fault.needs_lab and not inventory.is_lab:
-        raise UserError(f"{fault.name} needs the power of the machines, which only a lab gives.")
-
-
 def _preflight(stage: Stage, fault: Fault) -> Plan:
     left = active.read(stage.inventory)
     if left is not None:
         raise UserError(f"A fault is still in force ({left.name} of {left.run}): run `sias drill heal` first.")
+    unable = fault.unable(stage)
+    if unable:
+        raise UserError(f"{fault.name} cannot be done here: {unable}.")
     view = look(stage.inventory, stage.fleet)
     wrong = [line for line in check(view) if not line.ok]
     if wrong:
@@ -239,9 +261,9 @@ class Run:
                 f"The workload {', '.join(killed)} did not end when asked; its log may lack its last lines."
             )
         with self.progress.step("Read every node back"):
-            finals = read_nodes(self.stage, self.folder.name, self.progress)
+            ledgers, finals = read_nodes(self.stage, self.folder.name, self.progress)
         with self.progress.step("Check"):
-            return self._judge(finals, documents_back)
+            return self._judge(ledgers, finals, documents_back)
 
     def history(self) -> History:
         """Return what the workloads logged, nodes by name."""
@@ -264,7 +286,7 @@ class Run:
             with self.progress.step(f"Inject: {self.story}"):
                 self.at["fault"] = self.journal.note("fault starts", plan=self.plan)
                 self.fault.start(self.stage, self.plan)
-                self.journal.note("fault started")
+                self.at["started"] = self.journal.note("fault started")
             yield
         finally:
             with undisturbed(), self.progress.step("Heal"):
@@ -274,8 +296,22 @@ class Run:
                 active.clear(inventory)
 
     def _hold(self) -> None:
-        with self.progress.step(f"Hold for {self.fault.hold:.0f} s"):
-            self._load_for(self.fault.hold - (time.monotonic() - self.at["fault"]))
+        """Hold until every user is served again, a few seconds more, and long enough for anything to notice."""
+        fault, begin = self.fault, self.at["fault"]
+        until = "nobody may write" if fault.stops_writes else "users are served again"
+        with self.progress.step(f"Hold until {until}, {fault.least:.0f} to {fault.most:.0f} s"):
+            spoken = time.monotonic()
+            while True:
+                said = self.workers.look()
+                waiting = [] if fault.stops_writes else self.workers.waiting(begin)
+                lasted = time.monotonic() - begin
+                if (lasted >= fault.least and not waiting) or lasted >= fault.most:
+                    break
+                if time.monotonic() - spoken >= SAY_EVERY:
+                    spoken = time.monotonic()
+                    self.progress.say(f"{said}{'; waiting: ' + ', '.join(waiting) if waiting else ''}")
+                time.sleep(0.25)
+            self.journal.note("held", seconds=lasted, waiting=waiting)
 
     def _converge(self) -> float:
         with self.progress.step("Converge: every copy back, every service in its room"):
@@ -285,7 +321,7 @@ class Run:
             self.at["end"] = self.journal.note("load ends")
         return documents_back
 
-    def _judge(self, finals: dict[str, list[LedgerRow]], documents_back: float) -> Result:
+    def _judge(self, ledgers: dict[str, list[LedgerRow]], finals: dict[str, Final], documents_back: float) -> Result:
         for sight in self.observer.sights:
             self.journal.note("sight", **asdict(sight))
         inventory = self.stage.inventory
@@ -299,16 +335,17 @@ class Run:
                 Moments(
                     **self.at,
                     copies_back=self.observer.redundant_since(self.at["fault"] + LOOK_AGAIN),
-                    documents_back=documents_back if self.fault.takes_machines else None,
+                    documents_back=documents_back if self.fault.takes_copies else None,
                 ),
             ),
             self.history(),
+            ledgers,
             finals,
+            fault=self.fault,
             expected_nodes=[h.name for h in inventory.group("databases")],
             rooms=list(inventory.rooms),
             rates=HTTP_RATES,
             objectives=inventory.objectives,
-            takes_machines=self.fault.takes_machines,
         )
 
     def _load_for(self, seconds: float) -> None:
@@ -361,17 +398,20 @@ def _sentence(wrong: list[Line]) -> str:
     return f"not yet: {shown}" + (f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else "")  # noqa: PLR2004 - a line
 
 
-def _psql(sql: str, *, sequential: bool = False) -> list[str]:
+def _psql(*statements: str, sequential: bool = False) -> list[str]:
     # By the heap and not by an index: an index that lost its way would hide a duplicate.
     options = "-c enable_indexscan=off -c enable_bitmapscan=off -c enable_indexonlyscan=off" if sequential else ""
     return [
         "runuser", "-u", "postgres", "--", "env", f"PGOPTIONS={options}",
-        "psql", "-X", "-A", "-t", "-q", "-F", ",", "-v", "ON_ERROR_STOP=1", "-d", "sias", "-c", sql,
+        "psql", "-X", "-A", "-t", "-q", "-F", ",", "-v", "ON_ERROR_STOP=1", "-d", "sias",
+        *(word for sql in statements for word in ("-c", sql)),
     ]  # fmt: skip
 
 
-def read_nodes(stage: Stage, run_name: str, progress: Progress | None = None) -> dict[str, list[LedgerRow]]:
-    """Read a run's ledger on every database host, once each has replayed what the primary has written.
+def read_nodes(
+    stage: Stage, run_name: str, progress: Progress | None = None
+) -> tuple[dict[str, list[LedgerRow]], dict[str, Final]]:
+    """Read what a run's workloads wrote on every database host, once each has replayed what the primary has written.
 
     A node that cannot be read is left out; the checker says so.
 
@@ -391,19 +431,34 @@ def read_nodes(stage: Stage, run_name: str, progress: Progress | None = None) ->
             f"{name} replays up to {position}",
             deadline=CATCH_UP_LIMIT,
         )
-    answers = stage.fleet.run_all(_psql(FINAL.format(run=run_name), sequential=True), hosts=hosts, timeout=60.0)
-    finals = {name: parse_rows(answer.stdout) for name, answer in answers.items() if answer.ok}
+    questions = [sql.format(run=run_name) for sql in FINAL]
+    answers = stage.fleet.run_all(_psql(*questions, sequential=True), hosts=hosts, timeout=60.0)
+    lines = {name: list(csv.reader(io.StringIO(answer.stdout))) for name, answer in answers.items() if answer.ok}
+    ledgers = {name: parse_rows(said) for name, said in lines.items()}
     if progress:
-        progress.say(", ".join(f"{name}: {len(rows)} rows" for name, rows in finals.items()))
-    return finals
+        progress.say(", ".join(f"{name}: {len(rows)} rows" for name, rows in ledgers.items()))
+    return ledgers, {name: parse_final(said) for name, said in lines.items()}
 
 
-def parse_rows(text: str) -> list[LedgerRow]:
-    """Read psql's unaligned output of the final query."""
+def parse_rows(lines: list[list[str]]) -> list[LedgerRow]:
+    """Take the ledger's rows from the answers to the final queries."""
     return [
         LedgerRow(int(row), int(client), int(sequence), int(attempt), previous, digest)
-        for row, client, sequence, attempt, previous, digest in csv.reader(io.StringIO(text))
+        for _, row, client, sequence, attempt, previous, digest in (x for x in lines if x[0] == "ledger")
     ]
+
+
+def parse_final(lines: list[list[str]]) -> Final:
+    """Take what the other workloads wrote."""
+    of: dict[str, list[list[str]]] = {table: [] for table in ("ledger", "account", "transfer", "claim", "probe")}
+    for table, *values in lines:
+        of[table].append(values)
+    return Final(
+        balances={int(account): int(balance) for account, balance in of["account"]},
+        transfers=frozenset(name for (name,) in of["transfer"]),
+        claims={key: (int(client), int(number)) for key, client, number in of["claim"]},
+        probes=frozenset((node, int(number)) for node, number in of["probe"]),
+    )
 
 
 def _summary(result: Result) -> dict[str, Any]:

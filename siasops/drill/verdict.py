@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from siasops.drill import checker
+from siasops.drill import checker, consistency
 from siasops.drill.checker import Finding, Gap, Term
-from siasops.drill.history import History, LedgerRow, Outcome
+from siasops.drill.faults import Fault
+from siasops.drill.history import DocumentOp, Final, History, LedgerRow, Outcome
 
 OFFERED = 0.99
 """Share of the intended HTTP arrivals that must have begun in time; below, the run says nothing about HTTP."""
@@ -20,6 +21,8 @@ class Moments:
 
     baseline: float
     fault: float
+    started: float
+    """When the fault was fully in force."""
     healed: float
     converged: float
     end: float
@@ -78,32 +81,33 @@ class Result:
 def judge(
     result: Result,
     history: History,
-    finals: Mapping[str, Sequence[LedgerRow]],
+    ledgers: Mapping[str, Sequence[LedgerRow]],
+    finals: Mapping[str, Final],
     *,
+    fault: Fault,
     expected_nodes: Sequence[str],
     rooms: Sequence[str],
     rates: Mapping[str, float],
     objectives: Mapping[str, Any],
-    takes_machines: bool,
 ) -> Result:
     """Fill a result in: compare the history with what the nodes hold and with the objectives."""
     moments = result.moments
-    key = result.name.replace("-", "_")
-    ledger = checker.check_ledger(result.run, history.ledger, finals, expected_nodes)
+    limits = objectives["drills"][result.name.replace("-", "_")]
+    ledger = checker.check_ledger(result.run, history.ledger, ledgers, expected_nodes, history.probes)
     documents = checker.check_documents(history.documents, history.document_reads, rooms)
-    result.findings = [*ledger.findings, *checker.check_reads(history.ledger, history.reads), *documents.findings]
+    others = consistency.check(history.transfers, history.snapshots, history.claims, history.probes, finals)
+    result.findings = [
+        *ledger.findings,
+        *checker.check_reads(history.ledger, history.reads),
+        *documents.findings,
+        *others.findings,
+    ]
     result.terms = checker.terms(history.ledger)
 
     window = moments.fault, moments.converged
-    writes = {
-        room: checker.longest_gap(
-            [op.ended or 0.0 for op in history.ledger if op.outcome is Outcome.OK and op.home == room], *window
-        )
-        for room in rooms
-    }
-    result.write_gap = checker.longest_gap(
-        [op.ended or 0.0 for op in history.ledger if op.outcome is Outcome.OK], *window
-    )
+    good = [op for op in history.ledger if op.outcome is Outcome.OK and op.ended is not None]
+    writes = {room: checker.longest_gap([op.ended or 0.0 for op in good if op.home == room], *window) for room in rooms}
+    result.write_gap = checker.longest_gap([op.ended or 0.0 for op in good], *window)
     reads = {
         (room, database): checker.longest_gap(
             [r.ended for r in history.reads if r.outcome is Outcome.OK and r.home == room and r.database == database],
@@ -117,19 +121,22 @@ def judge(
     result.read_gap = (
         None if any(gap is None for gap in lagging) else max((g for g in lagging if g), key=lambda gap: gap.seconds)
     )
+    wait = _document_wait(history.documents, *window)
     http = {kind: [op for op in history.http if op.kind == kind] for kind in rates}
     slow = float(objectives["http_slow"])
     offered = {
         kind: checker.offered_ratio(ops, rates[kind], moments.baseline, moments.converged) for kind, ops in http.items()
     }
     result.valid = all(ratio >= OFFERED for ratio in offered.values())
-    reference = moments.healed if takes_machines else moments.fault
+    failed = sum(1 for op in history.http if not op.ok and moments.fault <= op.intended <= moments.converged)
+    reference = moments.healed if fault.lasts else moments.fault
     back = {
         name: None if at is None else round(max(0.0, at - reference), 1)
         for name, at in (("database", moments.copies_back), ("documents", moments.documents_back))
-        if name == "database" or takes_machines
+        if name == "database" or fault.takes_copies
     }
     redundancy = None if None in back.values() else max(at for at in back.values() if at is not None)
+    meanwhile = sum(1 for op in good if op.invoked >= moments.started and (op.ended or 0.0) <= moments.healed)
 
     result.figures = {
         "writes_acknowledged": ledger.acknowledged,
@@ -137,33 +144,46 @@ def judge(
         "writes_unknown": ledger.unknown,
         "unknown_landed": ledger.unknown_landed,
         "unknown_absent": ledger.unknown_absent,
-        "writes_lost": ledger.lost,
+        "writes_lost": ledger.lost + others.lost,
+        "writes_in_force": meanwhile,
         "duplicates": ledger.duplicates,
         "rows": ledger.rows,
         "nodes_read": ledger.nodes,
         "write_gap": _seconds(result.write_gap),
+        "write_gap_at": _span(result.write_gap, moments.fault),
         "write_gap_by_room": {room: _seconds(gap) for room, gap in writes.items()},
         "read_gap": _seconds(result.read_gap),
+        "read_gap_at": _span(result.read_gap, moments.fault),
         "read_gap_by_room": {f"{room} {database}": _seconds(gap) for (room, database), gap in reads.items()},
         "replica_staleness": round(checker.replica_staleness(history.ledger, history.reads), 2),
+        "transfers": others.transfers,
+        "snapshots": others.snapshots,
+        "claims": others.claims,
+        "probes": others.probes,
         "documents_acknowledged": documents.acknowledged,
         "documents_unknown": documents.unknown,
         "documents_lost": documents.lost,
         "documents_read_back": documents.read_back,
+        "document_wait": wait,
         "redundancy_back": redundancy,
         "redundancy_back_by_part": back,
+        "held_for": round(moments.healed - moments.fault, 1),
+        "converged": round(moments.converged - moments.fault, 1),
+        "leaders": [term.node for term in result.terms],
         "http": {
             kind: {**asdict(checker.http_figures(ops, slow)), "offered": round(offered[kind], 4)}
             for kind, ops in http.items()
         },
+        "http_failed": failed,
         "http_gap": _seconds(checker.longest_gap([op.ended for op in history.http if op.ok], *window)),
     }
     result.promises = [
         Promise(
             "Acknowledged writes lost",
-            f"{ledger.lost} of {ledger.acknowledged}",
+            f"{ledger.lost} of {ledger.acknowledged} in the ledger, {others.lost} of "
+            f"{others.transfers + others.claims + others.probes} others",
             f"{objectives['acknowledged_writes_lost']}",
-            ledger.acknowledged > 0 and ledger.lost <= objectives["acknowledged_writes_lost"],
+            ledger.acknowledged > 0 and ledger.lost + others.lost <= objectives["acknowledged_writes_lost"],
         ),
         Promise(
             "Duplicates", f"{ledger.duplicates} in {ledger.rows} rows", "0", ledger.rows > 0 and not ledger.duplicates
@@ -172,26 +192,71 @@ def judge(
             "Unknown writes resolved",
             f"{ledger.unknown_landed} landed, {ledger.unknown_absent} did not, of {ledger.unknown}",
             "all",
-            bool(finals) and set(expected_nodes) <= set(finals),
+            bool(ledgers) and set(expected_nodes) <= set(ledgers),
         ),
-        _limit("Longest time without an acknowledged write", result.write_gap, objectives["write_gap"][key]),
-        _limit(
-            "Longest time without a read, in the room that fared worst", result.read_gap, objectives["read_gap"][key]
-        ),
+        *_about_writing(result, limits, meanwhile, stops=fault.stops_writes),
+        _limit("Longest time without a read, in the room that fared worst", result.read_gap, limits["read_gap"]),
         Promise(
             "Acknowledged documents lost",
             f"{documents.lost} of {documents.acknowledged}, each read back through {len(rooms)} rooms",
             f"{objectives['documents_lost']}",
             documents.acknowledged > 0 and documents.lost <= objectives["documents_lost"],
         ),
+    ]
+    if "document_wait" in limits:
+        result.promises.append(
+            Promise(
+                "Longest wait to store a document",
+                "nobody stored one" if wait is None else f"{wait:.2f} s",
+                f"at most {limits['document_wait']} s",
+                wait is not None and wait <= limits["document_wait"],
+            )
+        )
+    if "http_failed" in limits:
+        result.promises.append(
+            Promise("Failed requests", f"{failed}", f"{limits['http_failed']}", failed <= limits["http_failed"])
+        )
+    result.promises.append(
         Promise(
-            f"Redundancy back after {'the power' if takes_machines else 'the fault'}",
+            f"Redundancy back after {'the healing' if fault.lasts else 'the fault'}",
             ", ".join(f"{name} {'never' if at is None else f'{at:.1f} s'}" for name, at in back.items()),
-            f"at most {objectives['redundancy_back'][key]} s",
-            redundancy is not None and redundancy <= objectives["redundancy_back"][key],
+            f"at most {limits['redundancy_back']} s",
+            redundancy is not None and redundancy <= limits["redundancy_back"],
+        )
+    )
+    return result
+
+
+def _about_writing(result: Result, limits: Mapping[str, float], meanwhile: int, *, stops: bool) -> list[Promise]:
+    """Either writers wait no longer than promised, or nothing is acknowledged until the fault is healed."""
+    gap = result.write_gap
+    if not stops:
+        return [_limit("Longest time without an acknowledged write", gap, limits["write_gap"])]
+    back = None if gap is None or not gap.recovered else max(0.0, gap.end - result.moments.healed)
+    return [
+        Promise("Writes acknowledged while it is in force", f"{meanwhile}", "0", meanwhile == 0),
+        Promise(
+            "Writes acknowledged again after healing",
+            "never" if back is None else f"{back:.2f} s",
+            f"at most {limits['writes_back']} s",
+            back is not None and back <= limits["writes_back"],
         ),
     ]
-    return result
+
+
+def _document_wait(ops: Sequence[DocumentOp], start: float, end: float) -> float | None:
+    """Longest time that somebody who stored a document around the fault waited for the answer; None when nobody did."""
+    waits = [
+        (op.ended if op.ended is not None else end) - op.invoked
+        for op in ops
+        if op.invoked < end and (op.ended is None or op.ended > start)
+    ]
+    return round(max(waits), 2) if waits else None
+
+
+def _span(gap: Gap | None, zero: float) -> list[float] | None:
+    """Begin and end of a gap, seconds from the fault."""
+    return None if gap is None else [round(gap.start - zero, 2), round(gap.end - zero, 2)]
 
 
 def _limit(what: str, gap: Gap | None, limit: float) -> Promise:

@@ -15,8 +15,9 @@ from siasops.errors import UserError
 from siasops.inventory import ROOT, Inventory
 
 LEDGER_CLIENTS = 8
-LEDGER_PERIOD = 0.08
-"""Seconds between two inserts of a client: 8 clients make about 100 writes a second, which leaves two cores air."""
+LEDGER_PERIOD = 0.16
+"""Seconds between two inserts of a client: 8 clients make 50 writes a second, which tells a gap to 20 ms and leaves two
+cores air."""
 READ_PERIOD = 0.1
 DOCUMENT_PERIOD = 1.5
 HTTP_RATES = {"read": 10.0, "write": 2.0}
@@ -24,6 +25,24 @@ HTTP_RATES = {"read": 10.0, "write": 2.0}
 FINAL_DEADLINE = 30.0
 """Seconds for acknowledged documents to read back after convergence."""
 STOP_LIMIT = 60.0
+STEADY = 2.0
+"""Seconds without an interruption after which a way counts as working again."""
+PATIENCE = {"write": 1.0, "read": 1.0, "HTTP read": 1.5, "HTTP write": 3.0, "document": 5.0}
+"""Seconds between two successes from which a way counts as interrupted; each is offered several times as often."""
+
+
+@dataclass
+class Way:
+    """One way in which users reach the platform: its last success, and since when they have come without a break."""
+
+    last: float
+    since: float
+
+    def success(self, at: float, patience: float) -> None:
+        """Note a success."""
+        if at - self.last > patience:
+            self.since = at
+        self.last = max(self.last, at)
 
 
 @dataclass
@@ -35,6 +54,8 @@ class Tail:
     acknowledged: int = 0
     failed: int = 0
     last: float | None = None
+    ways: dict[tuple[str, str], Way] = field(default_factory=dict)
+    """By kind (as in PATIENCE) and the room whose users they are."""
 
     def follow(self) -> None:
         """Read what is new; a line that is still being written waits for the next look."""
@@ -47,20 +68,34 @@ class Tail:
         self.offset += whole
         for line in data[:whole].splitlines():
             record = json.loads(line)
-            event = record["e"]
-            if event == "outcome":
-                good = record["outcome"] == Outcome.OK
-            elif event == "request":
-                good = record["ok"]
-            elif event == "died":
-                raise UserError(f"The workload {self.path.stem} ended by itself: {record['why']}")
-            else:
-                continue
-            if good:
-                self.acknowledged += 1
-                self.last = record["t"]
-            else:
+            match record["e"]:
+                case "outcome":
+                    good = record["outcome"] == Outcome.OK
+                case "request":
+                    good = record["ok"]
+                case "died":
+                    raise UserError(f"The workload {self.path.stem} ended by itself: {record['why']}")
+                case "read" if "database" in record:
+                    if record["outcome"] == Outcome.OK:
+                        self._way("read", f"{record['home']} {record['database']}", record["t"])
+                    continue
+                case _:
+                    continue
+            if not good:
                 self.failed += 1
+                continue
+            self.acknowledged += 1
+            self.last = record["t"]
+            match self.path.stem:
+                case "ledger":
+                    self._way("write", record["home"], record["t"])
+                case "http":
+                    self._way(f"HTTP {record['kind']}", record["room"], record["t"])
+                case "documents":
+                    self._way("document", "", record["t"])
+
+    def _way(self, kind: str, who: str, at: float) -> None:
+        self.ways.setdefault((kind, who), Way(at, at)).success(at, PATIENCE[kind])
 
 
 @dataclass
@@ -98,26 +133,37 @@ def descriptions(inventory: Inventory, run: str, folder: Path) -> dict[str, dict
         "account": "sonde",
         "account_password": secrets["app_probe_password"],
     }
+    database = {
+        "rooms": doors,
+        "port": inventory.ports["pgbouncer"],
+        "user": "sias_drill",
+        "password": secrets["postgres_drill"],
+        "sslmode": "verify-full",
+        "database": "sias",
+        "replica_database": "sias_ro",
+    }
+    ssh = ["-F", str(inventory.state / "ssh_config")] if inventory.is_lab else []
     return {
         "ledger": {
             **common,
-            "rooms": doors,
-            "port": inventory.ports["pgbouncer"],
-            "user": "sias_drill",
-            "password": secrets["postgres_drill"],
-            "sslmode": "verify-full",
-            "database": "sias",
-            "replica_database": "sias_ro",
+            **database,
             "clients": LEDGER_CLIENTS,
             "period": LEDGER_PERIOD,
             "read_period": READ_PERIOD,
         },
         "documents": {**common, **web, "period": DOCUMENT_PERIOD, "final_deadline": FINAL_DEADLINE},
         "prober": {**common, **web, "rates": HTTP_RATES},
+        "invariants": {**common, **database},
+        "nodes": {
+            **common,
+            "ssh": ssh,
+            "nodes": [h.name for h in inventory.group("databases")],
+            "database": inventory.cluster,
+        },
     }
 
 
-LOGS = {"ledger": "ledger", "documents": "documents", "prober": "http"}
+LOGS = {"ledger": "ledger", "documents": "documents", "prober": "http", "invariants": "invariants", "nodes": "nodes"}
 """Workload to the stem of its log."""
 
 
@@ -184,6 +230,16 @@ class Workers:
             ago = f", last {now - tail.last:.1f} s ago" if tail.last is not None else ""
             parts.append(f"{LOGS[worker.name]} {tail.acknowledged} ok {tail.failed} not{ago}")
         return "; ".join(parts)
+
+    def waiting(self, since: float) -> list[str]:
+        """Name the ways that users wait on: without a break for a while now, and used after `since`, are the others."""
+        now = time.monotonic()
+        return [
+            f"{kind}s{f' of room {who}' if who else ''}"
+            for worker in self.workers.values()
+            for (kind, who), way in worker.tail.ways.items()
+            if way.last < since or now - way.last > PATIENCE[kind] or now - way.since < STEADY
+        ]
 
     def stop(self) -> list[str]:
         """Ask every workload to end, wait for it; name those that had to be killed."""

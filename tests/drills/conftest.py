@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from siasops import remote
 from siasops.console import Progress
 from siasops.drill.faults import Stage
-from siasops.drill.run import Journal, converge
+from siasops.drill.run import converge
 from siasops.inventory import Inventory
 
 
@@ -22,10 +21,3 @@ def stage(lab: Inventory) -> Iterator[Stage]:
         converge(made, Progress())
         yield made
         converge(made, Progress())
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    made = Journal(tmp_path / "journal.jsonl")
-    yield made
-    made.close()

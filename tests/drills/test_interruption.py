@@ -34,7 +34,7 @@ def start(name: str, log: Path) -> subprocess.Popen[bytes]:
             start_new_session=True,
         )
     end = time.monotonic() + 90
-    while "Hold for" not in log.read_text():
+    while "Hold until" not in log.read_text():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < end, log.read_text()
         time.sleep(0.2)

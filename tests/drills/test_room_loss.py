@@ -20,7 +20,7 @@ def result(lab: Inventory) -> Result:
 
 def test_no_acknowledged_write_is_lost_when_the_primarys_room_dies(result: Result) -> None:
     assert result.findings == []
-    assert result.figures["writes_acknowledged"] > 1000
+    assert result.figures["writes_acknowledged"] > 500
     assert result.figures["writes_lost"] == 0
     assert result.figures["duplicates"] == 0
     assert len(result.figures["nodes_read"]) >= 2
@@ -33,21 +33,21 @@ def test_the_other_room_leads_on_the_next_timeline(result: Result, inventory: In
 
 
 def test_users_of_both_rooms_write_and_read_again_in_time(result: Result, inventory: Inventory) -> None:
-    assert 0 < result.figures["write_gap"] <= inventory.objectives["write_gap"]["room_loss"]
-    assert 0 < result.figures["read_gap"] <= inventory.objectives["read_gap"]["room_loss"]
+    assert 0 < result.figures["write_gap"] <= inventory.objectives["drills"]["room_loss"]["write_gap"]
+    assert 0 < result.figures["read_gap"] <= inventory.objectives["drills"]["room_loss"]["read_gap"]
     assert all(gap is not None for gap in result.figures["write_gap_by_room"].values())
 
 
 def test_no_document_is_lost_when_the_primarys_room_dies(result: Result) -> None:
-    assert result.figures["documents_acknowledged"] > 10
+    assert result.figures["documents_acknowledged"] > 8
     assert result.figures["documents_lost"] == 0
 
 
 def test_both_rooms_hold_everything_again_in_time(result: Result, inventory: Inventory) -> None:
-    assert result.figures["redundancy_back"] <= inventory.objectives["redundancy_back"]["room_loss"]
+    assert result.figures["redundancy_back"] <= inventory.objectives["drills"]["room_loss"]["redundancy_back"]
 
 
 def test_the_load_was_really_offered_and_every_promise_held(result: Result) -> None:
     assert result.valid
     assert [promise for promise in result.promises if not promise.held] == []
-    assert result.seconds <= 270
+    assert result.seconds <= 240

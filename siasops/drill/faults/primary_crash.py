@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from siasops.cluster.view import View
-from siasops.drill.faults import Fault, Plan, Stage
-from siasops.errors import UserError
-
-FIND = (
-    "set -e; pid=$(head -n 1 /var/lib/postgresql/*/{cluster}/postmaster.pid);"
-    " grep -qx postgres /proc/$pid/comm; echo $pid"
-)
+from siasops.drill.faults import Stage, primary
+from siasops.drill.means.signals import POSTMASTER, SignalFault
 
 
-class PrimaryCrash(Fault):
+class PrimaryCrash(SignalFault):
     """See the module."""
 
     name = "primary-crash"
@@ -21,24 +16,12 @@ class PrimaryCrash(Fault):
         "Patroni gives the lease up at once, the synchronous standby of the other room is promoted, HAProxy and "
         "PgBouncer lead writers there; the former primary rewinds and follows."
     )
-    hold = 15.0
+    spares = "Patroni, etcd and the machine"
+    lasts = False
+    least = 3.0
+    find = POSTMASTER
+    unit = "patroni"
 
-    def plan(self, stage: Stage, view: View) -> Plan:
-        """Find the postmaster now, so that the fault itself is a single kill."""
-        if view.leader is None:
-            raise UserError("Nobody leads: there is no primary to crash. See `sias cluster check`.")
-        host = view.leader.host
-        found = stage.fleet.run(host, FIND.format(cluster=stage.inventory.cluster), check=True)
-        return {"host": host, "pid": int(found.stdout)}
-
-    def start(self, stage: Stage, plan: Plan) -> None:
-        """Kill it."""
-        stage.fleet.run(plan["host"], ["kill", "-9", str(plan["pid"])], check=True)
-
-    def heal(self, stage: Stage, plan: Plan) -> None:
-        """Patroni starts it again by itself; only see that Patroni itself runs."""
-        stage.fleet.run(plan["host"], ["systemctl", "start", "patroni"], timeout=60.0, check=True)
-
-    def describe(self, plan: Plan) -> str:
-        """See `Fault.describe`."""
-        return f"kill -9 of PostgreSQL (process {plan['pid']}) on {plan['host']}"
+    def victims(self, stage: Stage, view: View) -> list[str]:
+        """Take the primary."""
+        return [primary(view).host]

@@ -22,6 +22,7 @@ from siasops.drill.history import (
     LedgerRead,
     LedgerRow,
     Outcome,
+    ProbeOp,
     chain_hash,
 )
 
@@ -190,10 +191,20 @@ def test_two_nodes_on_one_timeline_are_split_brain() -> None:
     assert "never two nodes acknowledge at once" in rules(made.check())
 
 
+@pytest.mark.parametrize(("timeline", "found"), [(1, True), (3, False)])
+def test_a_node_that_acknowledges_the_probe_after_the_other_took_over_is_split_brain(
+    timeline: int, found: bool
+) -> None:
+    made = world(3)
+    probe = ProbeOp(NODES[0], 1, 1_000.0, 1_000.1, Outcome.OK, timeline)
+    result = checker.check_ledger(RUN, made.ops, dict.fromkeys(NODES, made.rows), NODES, [probe])
+    assert ("never two nodes acknowledge at once" in rules(result)) is found
+
+
 def test_a_write_under_way_while_the_other_takes_over_is_no_split_brain() -> None:
     old = LedgerOp(0, 1, 1, "h", "a", "a", 1.0, 2.2, Outcome.OK, node="db-a1", timeline=1)
     new = LedgerOp(1, 1, 1, "i", "b", "b", 1.9, 2.1, Outcome.OK, node="db-b1", timeline=2)
-    assert checker.split_brain([old, new]) == []
+    assert checker.split_brain(checker.acks([old, new])) == []
 
 
 # --- reads --------------------------------------------------------------------------------------------------------
@@ -207,10 +218,44 @@ def acked(sequence: int, at: float) -> LedgerOp:
     return LedgerOp(0, sequence, sequence, "h", "a", "a", at - 0.1, at, Outcome.OK)
 
 
-@pytest.mark.parametrize(("seen", "findings"), [(2, 0), (3, 0), (1, 1)])
-def test_a_read_through_sias_must_see_what_was_acknowledged_before_it(seen: int, findings: int) -> None:
+@pytest.mark.parametrize(
+    ("seen", "rules"),
+    [
+        (2, []),
+        (1, ["a read through sias sees every acknowledged write"]),
+        (3, ["a read through sias sees nothing before it is written"]),
+    ],
+)
+def test_a_read_through_sias_must_see_what_was_acknowledged_before_it(seen: int, rules: list[str]) -> None:
     ops = [acked(1, 1.0), acked(2, 2.0), acked(3, 5.0)]
-    assert len(checker.check_reads(ops, [read(3.0, seen)])) == findings
+    assert [finding.rule for finding in checker.check_reads(ops, [read(3.0, seen)])] == rules
+
+
+def test_a_read_may_see_a_write_under_way_or_not_but_a_later_one_may_not_go_back() -> None:
+    # The fate of the second write is unknown: its wait for the standby was cancelled. Once it was shown it must stay.
+    ops = [acked(1, 1.0), replace(acked(2, 9.0), invoked=2.0, outcome=Outcome.UNKNOWN)]
+    assert checker.check_reads(ops, [read(3.0, 1), read(4.0, 2), read(5.0, 2)]) == []
+    (finding,) = checker.check_reads(ops, [read(3.0, 2), read(4.0, 1)])
+    assert finding.rule == "reads through sias never go back"
+
+
+@given(seeds)
+def test_reads_of_one_register_are_linearizable_and_one_taken_back_is_found(seed: int) -> None:
+    dice = random.Random(seed)
+    value, ops, reads = 0, [], []
+    for step in range(40):
+        at = float(step)
+        if dice.random() < 0.5:
+            value += 1
+            ops.append(LedgerOp(0, value, value, "h", "a", "a", at, at + 0.5, Outcome.OK))
+        else:
+            reads.append(read(at, value))
+    if not reads or not reads[-1].seen or not reads[-1].seen[0]:
+        return
+    assert checker.check_reads(ops, reads) == []
+    taken_back = [*reads, read(100.0, reads[-1].seen[0] - 1)]
+    rules = {finding.rule for finding in checker.check_reads(ops, taken_back)}
+    assert {"reads through sias never go back", "a read through sias sees every acknowledged write"} <= rules
 
 
 def test_reads_of_a_replica_may_lag_and_their_age_is_measured() -> None:

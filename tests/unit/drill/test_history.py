@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from siasops.drill.history import Outcome, load, records
+from siasops.drill.history import Outcome, load, pack, records
 from siasops.drill.workloads.base import Log
 
 INTENT = {"t": 1.0, "e": "intent", "client": 0, "sequence": 1, "attempt": 1, "hash": "h", "home": "a", "via": "a"}
@@ -58,3 +58,11 @@ def test_an_intent_is_on_the_disk_before_its_writer_goes_on(tmp_path: Path) -> N
 
     asyncio.run(work())
     assert json.loads(path.read_text().splitlines()[-1])["e"] == "end"
+
+
+def test_packed_logs_are_read_as_before(tmp_path: Path) -> None:
+    write(tmp_path / "ledger.jsonl", INTENT, OUTCOME)
+    before = load(tmp_path)
+    pack(tmp_path)
+    assert not (tmp_path / "ledger.jsonl").exists()
+    assert load(tmp_path) == before

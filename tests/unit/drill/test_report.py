@@ -12,25 +12,42 @@ import pytest
 
 from siasops import inventory as facts
 from siasops.drill import report
+from siasops.drill.faults import Fault
+from siasops.drill.faults.primary_crash import PrimaryCrash
+from siasops.drill.faults.room_and_witness_loss import RoomAndWitnessLoss
+from siasops.drill.faults.switchover import Switchover
 from siasops.drill.history import (
+    ACCOUNTS,
     GENESIS,
+    OPENING,
+    Claim,
     DocumentOp,
     DocumentRead,
+    Final,
     History,
     HttpOp,
     LedgerOp,
     LedgerRead,
     LedgerRow,
     Outcome,
+    ProbeOp,
+    Snapshot,
+    Transfer,
     chain_hash,
 )
 from siasops.drill.observer import Sight
 from siasops.drill.verdict import Moments, Result, judge
 
 RUN = "20261121-223000-primary-crash"
-FAULT, END = 10.0, 40.0
+FAULT, HEALED, END = 10.0, 25.0, 40.0
 GAP = 3.0
 RATES = {"read": 10.0, "write": 2.0}
+FINAL = Final(
+    balances={n: OPENING + {0: -5, 1: 5}.get(n, 0) for n in range(ACCOUNTS)},
+    transfers=frozenset({"a1"}),
+    claims={"1": (0, 7)},
+    probes=frozenset({("db-a1", 1)}),
+)
 SIGHTS = [Sight(t / 2, "db-a1", 1, redundant=not 20 <= t < 30) for t in range(80)]
 
 
@@ -55,7 +72,7 @@ def history(gap: float = GAP) -> tuple[History, list[LedgerRow]]:
             rows.append(LedgerRow(row, client, sequence, sequence, previous, digest))
             previous, at = digest, at + 0.1
     reads = [
-        LedgerRead(database, home, home, t / 10, t / 10 + 0.01, Outcome.OK, "db-b1", {0: 10**6, 1: 10**6})
+        LedgerRead(database, home, home, t / 10, t / 10 + 0.01, Outcome.OK, "db-b1", _seen(ops, t / 10))
         for t in range(int(END * 10))
         for home in "ab"
         for database in ("sias", "sias_ro")
@@ -67,16 +84,32 @@ def history(gap: float = GAP) -> tuple[History, list[LedgerRow]]:
         for kind, rate in RATES.items()
         for n in range(int(END * rate))
     ]
-    return History(ops, reads, documents, back, http), rows
+    return History(
+        ops, reads, documents, back, http,
+        [Transfer("a1", 0, 1, 5, 1.0, 1.1, Outcome.OK)],
+        [Claim("1", 0, 1.0, 1.1, Outcome.OK, 7)],
+        [Snapshot("sias", 2.0, "db-a1", ACCOUNTS, ACCOUNTS * OPENING)],
+        [ProbeOp("db-a1", 1, 1.0, 1.1, Outcome.OK, 1)],
+    ), rows  # fmt: skip
 
 
-def judged(gap: float = GAP, **changes: object) -> tuple[Result, History]:
+def _seen(ops: list[LedgerOp], at: float) -> dict[int, int]:
+    """What every client had acknowledged at a time."""
+    return {
+        client: max((op.sequence for op in ops if op.client == client and (op.ended or END) <= at), default=0)
+        for client in (0, 1)
+    }
+
+
+def judged(gap: float = GAP, *, fault: Fault = PrimaryCrash(), **changes: object) -> tuple[Result, History]:  # noqa: B008
     made, rows = history(gap)
     made = replace(made, **changes)
-    result = Result("primary-crash", RUN, "lab", {}, "kill -9", Moments(0.0, FAULT, 25.0, 35.0, END, copies_back=15.0))
+    moments = Moments(0.0, FAULT, FAULT, HEALED, 35.0, END, copies_back=15.0)
+    result = Result(fault.name, RUN, "lab", {}, "kill -9", moments)
     judge(
-        result, made, {"db-a1": rows, "db-b1": rows}, expected_nodes=["db-a1", "db-b1"], rooms=["a", "b"], rates=RATES,
-        objectives=facts.load(facts.resolve("lab")).objectives, takes_machines=False,
+        result, made, {"db-a1": rows, "db-b1": rows}, {"db-a1": FINAL, "db-b1": FINAL}, fault=fault,
+        expected_nodes=["db-a1", "db-b1"], rooms=["a", "b"], rates=RATES,
+        objectives=facts.load(facts.resolve("lab")).objectives,
     )  # fmt: skip
     return result, made
 
@@ -89,10 +122,37 @@ def test_a_drill_in_which_all_went_well_holds() -> None:
 
 
 def test_a_gap_longer_than_the_objective_fails() -> None:
-    limit = facts.load(facts.resolve("lab")).objectives["write_gap"]["primary_crash"]
+    limit = facts.load(facts.resolve("lab")).objectives["drills"]["primary_crash"]["write_gap"]
     result, _ = judged(gap=limit + 1)
     assert [p.what for p in result.promises if not p.held] == ["Longest time without an acknowledged write"]
     assert result.verdict == "failed"
+
+
+def test_a_write_in_a_room_without_a_majority_fails_however_quick_it_is() -> None:
+    result, _ = judged(fault=RoomAndWitnessLoss(), gap=HEALED - FAULT)
+    assert result.figures["writes_in_force"] == 0
+    assert [p.what for p in result.promises if not p.held] == [
+        "Redundancy back after the healing"
+    ]  # no documents' time
+    result, _ = judged(fault=RoomAndWitnessLoss())
+    assert result.figures["writes_in_force"] > 0
+    assert "Writes acknowledged while it is in force" in [p.what for p in result.promises if not p.held]
+
+
+def test_a_request_that_fails_in_a_planned_change_fails_it() -> None:
+    assert judged(fault=Switchover())[0].verdict == "held"
+    made, _ = history()
+    http = [replace(op, ok=op.intended < FAULT or op.intended > FAULT + 0.2) for op in made.http]
+    result, _ = judged(fault=Switchover(), http=http)
+    assert [p.what for p in result.promises if not p.held] == ["Failed requests"]
+
+
+def test_a_document_that_somebody_waits_for_too_long_fails() -> None:
+    made, _ = history()
+    limit = facts.load(facts.resolve("lab")).objectives["drills"]["primary_crash"]["document_wait"]
+    late = [replace(op, ended=op.invoked + limit + 1) if op.number == 12 else op for op in made.documents]
+    result, _ = judged(documents=late)
+    assert [p.what for p in result.promises if not p.held] == ["Longest wait to store a document"]
 
 
 def test_a_document_that_is_gone_fails() -> None:
@@ -109,7 +169,7 @@ def test_a_starved_generator_makes_the_run_invalid_and_says_so() -> None:
     assert "not fully offered" in report.markdown(result)
 
 
-@pytest.mark.parametrize("part", ["ledger", "reads", "documents"])
+@pytest.mark.parametrize("part", ["ledger", "reads", "documents", "transfers", "snapshots", "claims", "probes"])
 def test_a_drill_that_compared_nothing_fails(part: str) -> None:
     result, _ = judged(**{part: []})
     assert result.verdict == "failed"

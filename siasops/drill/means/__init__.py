@@ -1,0 +1,1 @@
+"""What several faults share: how something is broken, and how it is mended again."""

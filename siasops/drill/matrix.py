@@ -105,7 +105,9 @@ def as_json(made: Sequence[Row]) -> list[dict[str, Any]]:
 
 def cell(found: Spread | None) -> str:
     """Show a distribution in a table: median / 95 % / worst."""
-    return "-" if found is None else f"{found.p50:.2f} / {found.p95:.2f} / {found.worst:.2f}"
+    if found is None:
+        return "-"
+    return "/".join(f"{x:.1f}" if x >= 10 else f"{x:.2f}" for x in (found.p50, found.p95, found.worst))  # noqa: PLR2004
 
 
 def change(row: Row) -> str:
@@ -118,7 +120,7 @@ def bound(row: Row) -> str:
     """Say what was lost, or what the runs leave possible."""
     if row.lost or row.documents_lost:
         return f"{row.lost} writes, {row.documents_lost} documents LOST"
-    return "nothing" if row.bound is None else f"nothing; under {row.bound:.1%} of runs"
+    return "nothing" if row.bound is None or row.bound >= 1 else f"nothing; under {row.bound:.1%} of runs"
 
 
 def goals(row: Row) -> str:

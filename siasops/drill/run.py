@@ -248,8 +248,10 @@ class Run:
             UserError: the drill could not be carried through; the fault is healed.
         """
         try:
-            self._baseline()
-            with self._in_force():
+            with self._healed():
+                self.fault.prepare(self.stage, self.plan)
+                self._baseline()
+                self._inject()
                 self._hold()
             documents_back = self._converge()
         finally:
@@ -278,15 +280,11 @@ class Run:
             self._load_for(BASELINE)
 
     @contextmanager
-    def _in_force(self) -> Iterator[None]:
-        """Keep the fault in force for the block: known on disk before it starts, healed whatever happens."""
+    def _healed(self) -> Iterator[None]:
+        """Heal after the block whatever happens; the fault is known on disk before anything is touched."""
         inventory = self.stage.inventory
         active.record(inventory, Active(inventory.environment, self.fault.name, self.plan, self.folder.name))
         try:
-            with self.progress.step(f"Inject: {self.story}"):
-                self.at["fault"] = self.journal.note("fault starts", plan=self.plan)
-                self.fault.start(self.stage, self.plan)
-                self.at["started"] = self.journal.note("fault started")
             yield
         finally:
             with undisturbed(), self.progress.step("Heal"):
@@ -294,6 +292,12 @@ class Run:
                 self.fault.heal(self.stage, self.plan)
                 self.journal.note("healed")
                 active.clear(inventory)
+
+    def _inject(self) -> None:
+        with self.progress.step(f"Inject: {self.story}"):
+            self.at["fault"] = self.journal.note("fault starts", plan=self.plan)
+            self.fault.start(self.stage, self.plan)
+            self.at["started"] = self.journal.note("fault started")
 
     def _hold(self) -> None:
         """Hold until every user is served again, a few seconds more, and long enough for anything to notice."""

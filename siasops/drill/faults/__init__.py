@@ -65,6 +65,9 @@ class Fault(abc.ABC):
             UserError: there is nothing to break.
         """
 
+    def prepare(self, stage: Stage, plan: Plan) -> None:  # noqa: B027 - most need nothing
+        """Make ready what it needs, before the load begins; `heal` undoes that as well."""
+
     @abc.abstractmethod
     def start(self, stage: Stage, plan: Plan) -> None:
         """Break it."""

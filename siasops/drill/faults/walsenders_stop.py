@@ -12,9 +12,13 @@ class WalsendersStop(SignalFault):
 
     name = "walsenders-stop"
     title = "SIGSTOP of the primary's walsenders"
-    expected = "The standby gives the silent link up and streams through a new walsender; commits wait meanwhile, none is lost."
+    expected = (
+        "Commits wait for as long as it lasts: PostgreSQL counts a stopped walsender as streaming, and it keeps the "
+        "standby's slot. Nobody is promoted, nothing is lost, and everybody goes on when it does."
+    )
     spares = "every other process of the primary"
     signal = "STOP"
+    most = 20.0
     find = WALSENDERS
     unit = "patroni"
 

@@ -26,11 +26,11 @@ def table(action: str, peers: list[str], ways: str = "both") -> str:
     addresses = ", ".join(peers)
     chains = {"in": ("input", "saddr"), "out": ("output", "daddr")}
     parts = [
-        f"chain {name} {{ type filter hook {hook} priority -300; policy accept; ip {field} {{ {addresses} }} {action} }}"
+        f"chain {name} {{ type filter hook {hook} priority -300; policy accept; ip {field} {{ {addresses} }} {action}; }};"
         for name, (hook, field) in chains.items()
         if ways in {name, "both"}
     ]
-    return f"table {TABLE} {{ {' '.join(parts)} }}"
+    return f"table {TABLE} {{ {' '.join(parts)} }};"
 
 
 class NetworkFault(Fault):
@@ -101,7 +101,7 @@ class DelayFault(NetworkFault):
     def unable(self, stage: Stage) -> str:
         """Say so when the kernel has no packet queue."""
         host = next(iter(stage.inventory.hosts))
-        probe = f"nft '{table(self.action, ['192.0.2.1'], self.ways)}' && {UNDO}"
+        probe = f"nft '{table(self.action, ['192.0.2.1'], self.ways)}'; loaded=$?; {UNDO}; exit $loaded"
         answer = stage.fleet.run(host, probe)
         lacking = "" if answer.ok else f"the kernel has no packet queue ({answer.stderr.strip().splitlines()[:1]})"
         return super().unable(stage) or lacking

@@ -22,7 +22,10 @@ T = TypeVar("T")
 OPERATION_LIMIT = 15.0
 """Seconds after which a client gives up an operation. Longer than any stall that should be waited for; a dead host is
 noticed earlier, by TCP."""
-READ_LIMIT = 5.0
+READ_LIMIT = 1.0
+"""Seconds after which a reader asks again: nothing is at stake in a read."""
+NEXT_DOOR = 0.4
+"""Seconds that a door may stay shut until the next one is tried beside it, as browsers do (RFC 8305)."""
 HOME_AGAIN = 3.0
 """Seconds between two tries of a client away from home to return."""
 
@@ -77,19 +80,40 @@ class Session:
             (self.connection, self.door), self.reopened = self.reopened, None
         if self.connection is not None:
             return self.connection
+        self.connection, self.door = await self._first_open()
+        if self.door.room != self.home:
+            self.home_failed = time.monotonic()
+            if self.returning is None:
+                self.returning = asyncio.create_task(self._return())
+        return self.connection
+
+    async def _first_open(self) -> tuple[psycopg.AsyncConnection[Any], Door]:
+        """Try the doors in their order, each a moment after the one before; the first that opens is taken.
+
+        Raises:
+            psycopg.Error: none opens.
+        """
         failure: psycopg.Error = psycopg.OperationalError("no application host is known")
-        for door in self.doors():
-            try:
-                self.connection = await self._open(door)
-            except psycopg.Error as error:
-                failure = error
-                if door.room == self.home:
-                    self.home_failed = time.monotonic()
-            else:
-                self.door = door
-                if door.room != self.home and self.returning is None:
-                    self.returning = asyncio.create_task(self._return())
-                return self.connection
+        waiting = self.doors()
+        trying: dict[asyncio.Task[psycopg.AsyncConnection[Any]], Door] = {}
+        try:
+            while waiting or trying:
+                if waiting:
+                    door = waiting.pop(0)
+                    trying[asyncio.create_task(self._open(door))] = door
+                ended, _ = await asyncio.wait(
+                    trying, timeout=NEXT_DOOR if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in ended:
+                    door = trying.pop(task)
+                    try:
+                        return task.result(), door
+                    except psycopg.Error as error:
+                        failure = error
+        finally:
+            for task in trying:
+                task.cancel()
+                task.add_done_callback(_close)
         raise failure
 
     async def _return(self) -> None:
@@ -145,6 +169,12 @@ class Session:
     def _notice(self, notice: psycopg.errors.Diagnostic) -> None:
         if notice.severity_nonlocalized in {"WARNING", "ERROR", "FATAL"}:
             self.warnings.append(f"{notice.sqlstate} {notice.message_primary}")
+
+
+def _close(task: asyncio.Task[psycopg.AsyncConnection[Any]]) -> None:
+    """Let go of a connection that came too late."""
+    if not task.cancelled() and task.exception() is None:
+        sever(task.result())
 
 
 @contextlib.asynccontextmanager

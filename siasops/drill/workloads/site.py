@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import ssl
 from typing import Any
 
@@ -14,6 +15,17 @@ DOCUMENT = re.compile(r"#document-([0-9a-f-]{36})$")
 """Where the answer to an upload leads: the document's place on the person's page."""
 LIMIT = httpx.Timeout(10.0, connect=3.0)
 """Seconds after which a user has given up."""
+
+
+NOTICE_DEAD = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 3000),
+]
+"""A user whose host has died reloads the page: the link is given up after 3 s without a sign of life, or as soon as the
+host that has taken the address refuses it. A host that lives may take its time."""
 
 
 class SiteError(Exception):
@@ -31,11 +43,15 @@ class Site:
         self._signing = asyncio.Lock()
         self.http = httpx.AsyncClient(
             base_url=self.base,
-            verify=ssl.create_default_context(cafile=description["ca"]),
+            transport=httpx.AsyncHTTPTransport(
+                verify=ssl.create_default_context(cafile=description["ca"]),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=10, keepalive_expiry=20),
+                socket_options=NOTICE_DEAD,
+                trust_env=False,
+            ),
             timeout=LIMIT,
             # Django wants to know where a form came from.
             headers={"Referer": f"{self.base}/", "Accept-Language": "fr"},
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=10, keepalive_expiry=20),
             trust_env=False,
         )
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 APP = Path(__file__).parents[1]
@@ -15,10 +16,9 @@ PASSWORD = "demonstration"  # noqa: S105 - worth nothing: the server is this mac
 PERSONS = os.environ.get("PERSONS", "20000")
 
 
-def main() -> None:
-    """Start everything, wait for Ctrl-C, remove everything."""
-    cluster = Cluster()
-    environment = {
+def variables(cluster: Cluster) -> dict[str, str]:
+    """Return the environment of a process of the application."""
+    return {
         **os.environ,
         "PYTHONPATH": str(APP / "src"),
         "SIAS_ENVIRONMENT": "dev",
@@ -31,31 +31,48 @@ def main() -> None:
         "SIAS_ROOM": "a",
     }
 
-    def manage(*arguments: str, user: str = "sias_owner") -> None:
+
+def manager(cluster: Cluster) -> Callable[..., None]:
+    """Return a function that runs a management command."""
+
+    def manage(*arguments: str, user: str = "sias_owner", stdout: int | None = None) -> None:
         subprocess.run(
             [sys.executable, "-m", "sias", *arguments],
             check=True,
             cwd="/",
-            env={**environment, "SIAS_DATABASE_USER": user},
+            stdout=stdout,
+            env={**variables(cluster), "SIAS_DATABASE_USER": user},
         )
 
+    return manage
+
+
+def prepare(cluster: Cluster, manage: Callable[..., None]) -> None:
+    """Create server, folders, secrets, roles and tables."""
+    cluster.create()
+    for folder in ("documents", "credentials", "run"):
+        (cluster.folder / folder).mkdir()
+    for name in ("secret_key", "identifier_key", "demo_password", "probe_password"):
+        (cluster.folder / "credentials" / name).write_text(PASSWORD)
+    for statement in (
+        "CREATE ROLE sias_owner LOGIN",
+        "CREATE ROLE sias_app LOGIN",
+        "CREATE DATABASE sias OWNER sias_owner",
+    ):
+        cluster.sql(statement, database="postgres")
+    manage("migrate", "-v", "0")
+
+
+def main() -> None:
+    """Start everything, wait for Ctrl-C, remove everything."""
+    cluster = Cluster()
+    manage = manager(cluster)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that `finally` runs
     try:
-        cluster.create()
-        for folder in ("documents", "credentials", "run"):
-            (cluster.folder / folder).mkdir()
-        for name in ("secret_key", "identifier_key", "demo_password", "probe_password"):
-            (cluster.folder / "credentials" / name).write_text(PASSWORD)
-        for statement in (
-            "CREATE ROLE sias_owner LOGIN",
-            "CREATE ROLE sias_app LOGIN",
-            "CREATE DATABASE sias OWNER sias_owner",
-        ):
-            cluster.sql(statement, database="postgres")
-        manage("migrate", "-v", "0")
+        prepare(cluster, manage)
         manage("load_population", "--persons", PERSONS)
         manage("create_accounts", user="sias_app")
-        environment["SIAS_DATABASE_USER"] = "sias_app"
+        environment = {**variables(cluster), "SIAS_DATABASE_USER": "sias_app"}
         worker = subprocess.Popen([sys.executable, "-m", "sias", "worker"], cwd="/", env=environment)
         print(f"\nhttp://localhost:8000  demo / {PASSWORD}   (Ctrl-C ends and removes everything)\n", flush=True)
         try:

@@ -120,3 +120,20 @@ def test_likeness_orders_answers_as_a_reader_would():
     assert score("SCHMITT", "SCHMIDT") > score("SCHMITT", "SCHMIED") > score("SCHMITT", "MARTIN")
     assert score("KUNH", "KUHN") >= names.ONE_ERROR  # trigrams of so short a name have almost nothing in common
     assert score("SCHN", "SCHNEIDER") > 60  # still being typed
+
+
+@pytest.mark.parametrize(
+    ("address", "compared"),
+    [
+        ("12 rue des Clercs", "CLERCS 12"),
+        ("12 bis, rue des Clercs", "CLERCS 12 BIS"),
+        ("Rue des Clercs", "CLERCS"),
+        ("clercs", "CLERCS"),
+        ("3 avenue de l'Hôpital", "HOPITAL 3"),
+        ("Place de la", "PLACE DE LA"),
+        ("", ""),
+        ("14", "14"),
+    ],
+)
+def test_an_address_is_compared_by_the_name_of_its_street(address, compared):
+    assert names.street(address) == compared

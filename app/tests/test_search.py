@@ -1,11 +1,12 @@
 """The search of the Répertoire, on 20 000 persons."""
 
 import random
+import re
 from datetime import date, timedelta
 
 import pytest
 from django.db import transaction
-from sias.repertoire import nir, search, typos
+from sias.repertoire import duties, names, nir, search, typos
 from sias.repertoire.management.commands import bench_search
 from sias.repertoire.models import Household, Person
 from sias.socle import geography
@@ -210,3 +211,57 @@ def test_a_new_person_is_found_at_once_even_misspelt(client, person):
     spoilt = typos.spoil(rng(3), person.birth_norm, "swapped letters")
     page = client.get("/repertoire/", {"q": f"{spoilt} camille"})
     assert person.birth_name in page.content.decode()
+
+
+def test_an_address_is_a_criterion_of_its_own_and_restricts_names():
+    person = Person.objects.exclude(address="").order_by("id").first()
+    place = geography.places()[person.commune_id]
+    street = re.sub(r"^\d+ ", "", person.address)
+    for words, address in (
+        ("", person.address),
+        ("", street),
+        (person.birth_name, street),
+        (f"{person.birth_date:%d/%m/%Y}", street),
+    ):
+        with transaction.atomic():
+            page = search.find(search.parse(words, "", place, address), size=1000)
+        assert person.pk in {hit.person.pk for hit in page.hits}, (words, address)
+        assert all(hit.person.address_norm.startswith(names.street(street)) for hit in page.hits)
+        assert {hit.person.commune_id for hit in page.hits} == {place.code}
+
+
+def test_the_residents_of_a_street_follow_page_after_page():
+    street = re.sub(r"^\d+ ", "", Person.objects.exclude(address="").order_by("id").first().address)
+    wanted = Person.objects.filter(
+        address_norm__gte=names.street(street), address_norm__lt=names.street(street) + "\x7f"
+    )
+    seen, cursor = [], ""
+    while True:
+        with transaction.atomic():
+            page = search.find(search.parse("", "", None, street), cursor_text=cursor, size=50)
+        seen += [hit.person.pk for hit in page.hits]
+        if not (cursor := page.next_cursor):
+            break
+    assert len(seen) == len(set(seen)) == wanted.count() > 50
+
+
+def test_someone_with_two_names_that_answer_is_shown_once():
+    person = Person.objects.exclude(usage_norm="").order_by("id").first()
+    both = Person.objects.filter(usage_norm=person.birth_norm).exclude(birth_norm=person.birth_norm).first()
+    seen, cursor = [], ""
+    for _ in range(20):
+        page = find(both.usage_norm, cursor_text=cursor, size=30)
+        seen += [hit.person.pk for hit in page.hits]
+        if not (cursor := page.next_cursor):
+            break
+    assert len(seen) == len(set(seen))
+
+
+def test_the_compared_address_of_older_rows_is_made_by_the_worker():
+    person = Person.objects.exclude(address="").order_by("-id").first()
+    Person.objects.filter(pk=person.pk).update(address_norm=None)
+    with transaction.atomic():
+        done, _more = duties.compare_addresses()
+    assert "adresses" in done
+    person.refresh_from_db()
+    assert person.address_norm == names.street(person.address)

@@ -15,6 +15,7 @@ from itertools import accumulate
 
 from sias.population import pool
 from sias.repertoire import nir
+from sias.repertoire.names import street
 from sias.socle import geography
 from sias.socle.text import compact
 
@@ -42,6 +43,7 @@ PERSON_COLUMNS = (
     "birth_norm",
     "usage_norm",
     "first_norm",
+    "address_norm",
     "version",
     "created_at",
     "updated_at",
@@ -211,7 +213,7 @@ class _Maker:
         address, postal_code, commune = home
         self.persons.append(
             f"{identity}\tP{identity:08d}\t{birth_name}\t{usage_name}\t{firsts}\t{sex}\t{born}\t{birthplace}\t{address}\t"
-            f"{postal_code}\t{commune}\t{phone}\t{email}\t{secret}\t{index}\t{birth_norm}\t{usage_norm}\t{first_norm}\t1\t"
+            f"{postal_code}\t{commune}\t{phone}\t{email}\t{secret}\t{index}\t{birth_norm}\t{usage_norm}\t{first_norm}\t{street(address)}\t1\t"
             f"{STAMP}\t{STAMP}\n"
         )
         return identity

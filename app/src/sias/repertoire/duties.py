@@ -1,8 +1,12 @@
-"""Keep the dictionary of names true."""
+"""Keep what search compares true."""
 
 from django.db import connection
 
 from sias.platform.duties import duty
+from sias.repertoire import names
+from sias.repertoire.models import Person
+
+BATCH = 2000
 
 # Names that nobody bears any more stay with 0 uses for a day's worth of typing errors; they cost nothing.
 REFRESH = """
@@ -26,3 +30,19 @@ def refresh() -> tuple[str, bool]:
         cursor.execute(REFRESH)
         changed = cursor.rowcount
     return (f"{changed} fréquences corrigées" if changed else ""), False
+
+
+@duty("compare-addresses", every=60)
+def compare_addresses() -> tuple[str, bool]:
+    """Make the compared form of addresses that have none yet."""
+    waiting = list(
+        Person.objects.using("default")
+        .select_for_update(skip_locked=True)
+        .filter(address_norm__isnull=True)
+        .only("id", "address")
+        .order_by("id")[:BATCH]
+    )
+    for person in waiting:
+        person.address_norm = names.street(person.address)
+    Person.objects.using("default").bulk_update(waiting, ["address_norm"], batch_size=500)
+    return (f"{len(waiting)} adresses" if waiting else ""), len(waiting) == BATCH

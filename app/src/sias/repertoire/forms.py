@@ -12,11 +12,12 @@ from sias.socle.text import compact
 
 
 class SearchForm(forms.Form):
-    """The three fields of the search."""
+    """The fields of the search."""
 
     q = forms.CharField(label="Nom, prénom, NIR, téléphone, dossier ou foyer", required=False, max_length=200)
     naissance = forms.CharField(label="Naissance", required=False, max_length=10)
     commune = forms.CharField(label="Commune", required=False, max_length=100)
+    adresse = forms.CharField(label="Adresse", required=False, max_length=100)
 
 
 class PersonForm(forms.Form):

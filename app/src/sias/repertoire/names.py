@@ -6,8 +6,11 @@ afterwards by edit distance.
 """
 
 import re
+from functools import lru_cache
 
 from rapidfuzz.distance import OSA
+
+from sias.socle.text import normalise
 
 _RULES: tuple[tuple[re.Pattern, str], ...] = tuple(
     (re.compile(pattern), replacement)
@@ -54,6 +57,7 @@ def _vowel(match: re.Match) -> str:
     return "E"  # e, i, u, ü, ö, ä, ai, ei, ey: what an ear confuses most
 
 
+@lru_cache(maxsize=65536)  # a day's names; the code of a name never changes
 def phonetic(name: str) -> str:
     """Return how a compact name sounds; two names with one code sound alike. Never empty for a name with letters."""
     code = name
@@ -61,6 +65,25 @@ def phonetic(name: str) -> str:
         code = pattern.sub(replacement, code)
     code = _DOUBLED.sub(r"\1", _VOWELS.sub(_vowel, code))
     return (code or name)[:LONGEST_CODE]
+
+
+_STREET_WORDS = (
+    "RUE AVENUE AV BOULEVARD BD BLD PLACE PL CHEMIN CHE IMPASSE IMP ROUTE RTE ALLEE ALLEES ALL QUAI COURS "
+    "SQUARE SQ CITE LOTISSEMENT LOT RESIDENCE RES PASSAGE PAS SENTIER VOIE RUELLE FAUBOURG FBG DE DES DU D LA LE LES L"
+)
+
+
+def street(address: str) -> str:
+    """Return the compared form of an address, the name of the street first: `12 bis, rue des Clercs` -> `CLERCS 12 BIS`.
+
+    Kinds of streets and articles are left out, so `clercs`, `rue des clercs` and `12 rue Clercs` begin the same way.
+    """
+    words = normalise(address).split()
+    number = [words.pop(0)] if words and words[0].isdigit() else []
+    if number and words and words[0] in {"B", "BIS", "T", "TER", "QUATER"}:
+        number.append(words.pop(0))
+    named = [word for word in words if word not in _STREET_WORDS.split()] or words
+    return " ".join([*named, *number])
 
 
 def variants(name: str) -> list[str]:

@@ -11,6 +11,7 @@ Numbers in the question are recognised: NIR, telephone, number of person or hous
 import re
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import product
 
 from django.core import signing
 from django.db import connections
@@ -24,6 +25,8 @@ from sias.socle.text import compact
 
 PAGE = 20
 MOST_NAMES = 40  # per word of the question, the best ones
+MOST_ENTRIES = 200  # names, or pairs of last and first name, looked for among the persons
+FIRST_ENTRIES = 8  # names looked for first, when their order is the order of the answers
 MOST_PERSONS = 5000  # ranked per way of reading the question; beyond it the page says so
 WORTH = 60  # likeness of a name below which it is not shown
 TRIGRAM = 0.45  # pg_trgm similarity: for long names with two errors; one error is the forms' business
@@ -71,12 +74,13 @@ class Question:
     nir: str = ""
     phone: str = ""
     number: str = ""
+    street: str = ""  # compared form of the address, see sias.repertoire.names.street
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to look for; a year alone would be ten thousand persons."""
         day = self.birth is not None and self.birth.day is not None
-        return not (self.words or day or self.nir or self.phone or self.number)
+        return not (self.words or day or self.nir or self.phone or self.number or self.street)
 
 
 @dataclass
@@ -116,9 +120,9 @@ def parse_birth(text: str) -> Birth | None:
     return None
 
 
-def parse(text: str, birth: str = "", commune: Place | None = None) -> Question:
-    """Understand the one field of the search, and the two that refine it."""
-    question = Question(commune=commune, birth=parse_birth(birth) if birth else None)
+def parse(text: str, birth: str = "", commune: Place | None = None, address: str = "") -> Question:
+    """Understand the one field of the search, and those that refine it."""
+    question = Question(commune=commune, street=names.street(address), birth=parse_birth(birth) if birth else None)
     text = text.strip()[:200]
     squeezed = nir.clean(text)
     if re.fullmatch(r"[1-478]\d{4}[0-9AB]\d{7}(\d{2})?", squeezed):
@@ -143,19 +147,6 @@ def parse(text: str, birth: str = "", commune: Place | None = None) -> Question:
     return question
 
 
-@dataclass
-class Candidates:
-    """Names of the dictionary that a word may mean, the best first."""
-
-    asked: str
-    scores: dict[str, int]
-
-    @property
-    def arrays(self) -> tuple[list[str], list[int]]:
-        """Names and scores, as PostgreSQL takes them."""
-        return list(self.scores), list(self.scores.values())
-
-
 # One round trip for every word: names that sound alike, that are one error apart, or that begin so.
 _LOOKUP = """
 SELECT w.kind, w.word, f.norm, f.phonetic, f.uses
@@ -170,45 +161,49 @@ SELECT w.kind, w.word, f.norm, f.phonetic, f.uses
      WHERE kind = w.kind AND norm >= w.word AND norm < w.word || chr(127) ORDER BY uses DESC LIMIT %(most)s)
  ) AS f
 """
-# A second one, only for words that no name is: names with several errors. The kind is a literal, not a parameter:
-# each kind has its own partial index.
+# A second one, only when no reading of the question is near: names with several errors. The kind is a literal, not a
+# parameter: each kind has its own partial index.
 _NEAR = """
 SELECT '{kind}', w.word, f.norm, f.phonetic, f.uses FROM unnest(%({kind})s::text[]) AS w(word)
  CROSS JOIN LATERAL (SELECT norm, phonetic, uses FROM repertoire_nameform
                       WHERE kind = '{kind}' AND norm OPERATOR(public.%%) w.word) AS f
 """
+Known = dict[tuple[str, str], dict[str, int]]  # (kind, word) -> name -> likeness, the best first
 
 
-def lookup(cursor, wanted: list[tuple[str, str]]) -> dict[tuple[str, str], Candidates]:
+def lookup(cursor, wanted: list[tuple[str, str]], splits: list[tuple[str, str]]) -> Known:
     """Ask the dictionary which names each (kind, word) may mean."""
-    codes = {word: names.phonetic(word) for _kind, word in wanted}
     scored: dict[tuple[str, str], dict[str, tuple[int, int]]] = {key: {} for key in wanted}
 
-    def take(rows: list[tuple]) -> None:
-        for kind, word, norm, code, uses in rows:
-            scored[kind, word][norm] = (names.likeness(word, norm, codes[word], code), uses)
+    def ask(sql: str, params: dict) -> Known:
+        cursor.execute(sql, params)
+        for kind, word, norm, code, uses in cursor.fetchall():
+            scored[kind, word][norm] = (names.likeness(word, norm, names.phonetic(word), code), uses)
+        return {key: _best_names(found) for key, found in scored.items()}
 
-    cursor.execute(
+    known = ask(
         _LOOKUP,
         {
             "kinds": [kind for kind, _ in wanted],
             "words": [word for _, word in wanted],
-            "codes": [codes[word] for _, word in wanted],
+            "codes": [names.phonetic(word) for _, word in wanted],
             "forms": [" ".join(names.variants(word)) for _, word in wanted],
             "most": MOST_NAMES,
         },
     )
-    take(cursor.fetchall())
-    unknown = {
-        kind: [word for its_kind, word in wanted if its_kind == kind and word not in scored[kind, word]]
-        for kind in (NameForm.LAST, NameForm.FIRST)
-    }
-    parts = [_NEAR.format(kind=kind) for kind, words in unknown.items() if words]
-    if parts:
-        cursor.execute("SELECT set_config('pg_trgm.similarity_threshold', %s, TRUE)", [str(TRIGRAM)])
-        cursor.execute(" UNION ALL ".join(parts), unknown)
-        take(cursor.fetchall())
-    return {key: Candidates(key[1], _best_names(found)) for key, found in scored.items()}
+    if any(
+        _best(known[NameForm.LAST, last]) and (not first or _best(known[NameForm.FIRST, first]))
+        for last, first in splits
+    ):
+        return known
+    words = {kind: [word for its_kind, word in wanted if its_kind == kind] for kind in (NameForm.LAST, NameForm.FIRST)}
+    cursor.execute("SELECT set_config('pg_trgm.similarity_threshold', %s, TRUE)", [str(TRIGRAM)])
+    return ask(" UNION ALL ".join(_NEAR.format(kind=kind) for kind in words if words[kind]), words)
+
+
+def _best(found: dict[str, int]) -> bool:
+    """Tell whether a name is at most one error away."""
+    return next(iter(found.values()), 0) >= names.ONE_ERROR
 
 
 def _best_names(found: dict[str, tuple[int, int]]) -> dict[str, int]:
@@ -232,32 +227,43 @@ def readings(words: list[str]) -> list[tuple[str, str]]:
     return [*found, (whole, "")]
 
 
-# %-parameters everywhere; the braces only choose the column and the optional conditions.
-_BY_NAME = """
-(SELECT p.id, l.score * 6 + {first_score} AS name_score, p.birth_norm, p.first_norm, p.birth_date, p.commune_id
-   FROM unnest(%(last_{n})s::text[], %(last_scores_{n})s::int[]) AS l(norm, score)
-   JOIN repertoire_person p ON p.{column} = l.norm {first_condition}
-   {first_join}
-  WHERE TRUE {birth} {commune}
+@dataclass(frozen=True, order=True)
+class Entry:
+    """A name to look for among the persons: last and first, or one of them. In the order of the answers."""
+
+    rank: int  # minus the likeness, 0-1000: the best come first
+    last: str
+    first: str
+
+
+# The lateral subquery keeps the planner on the index of the name: joined freely it may start from a frequent first name.
+_PERSONS = """
+(SELECT w.score, w.last, w.first, p.id, p.birth_norm, p.usage_norm, p.first_norm, p.birth_date
+   FROM unnest(%(lasts_{kind})s::text[], %(firsts_{kind})s::text[], %(scores_{kind})s::int[]) AS w(last, first, score)
+  CROSS JOIN LATERAL (
+    SELECT id, birth_norm, usage_norm, first_norm, birth_date FROM repertoire_person
+     WHERE {condition} {filters} {order}) AS p
   LIMIT %(cap)s)
 """
-_BY_FIRST = """
-(SELECT p.id, f.score * 4 AS name_score, p.birth_norm, p.first_norm, p.birth_date, p.commune_id
-   FROM unnest(%(first_{n})s::text[], %(first_scores_{n})s::int[]) AS f(norm, score)
-   JOIN repertoire_person p ON p.first_norm = f.norm
-  WHERE TRUE {birth} {commune}
-  LIMIT 500)
-"""
+# A branch per index. `usage_norm <> ''` is the condition of the partial one.
+_CONDITIONS = {
+    "pair": (
+        "birth_norm = w.last AND first_norm = w.first",
+        "usage_norm = w.last AND usage_norm <> '' AND first_norm = w.first",
+    ),
+    "last": ("birth_norm = w.last", "usage_norm = w.last AND usage_norm <> ''"),
+    "first": ("first_norm = w.first",),
+}
 _BY_ID = """
-(SELECT p.id, i.score AS name_score, p.birth_norm, p.first_norm, p.birth_date, p.commune_id
+(SELECT i.score, '', '', p.id, p.birth_norm, p.usage_norm, p.first_norm, p.birth_date
    FROM unnest(%(ids)s::bigint[], %(id_scores)s::int[]) AS i(id, score)
    JOIN repertoire_person p ON p.id = i.id
-  WHERE TRUE {commune})
+  WHERE TRUE {filters})
 """
 _RANK = """
 WITH found AS ({parts}),
      scored AS (
-       SELECT id, max(name_score) + {birth_score} AS score, birth_norm, first_norm
+       SELECT id, max(score) + {birth_score} AS score, birth_norm, first_norm
          FROM found GROUP BY id, birth_norm, first_norm, birth_date)
 SELECT id, score, birth_norm, first_norm, (SELECT count(*) FROM found) AS seen
   FROM scored
@@ -300,85 +306,169 @@ def _by_identifier(question: Question) -> Page:
 
 
 def _by_words(question: Question, cursor_text: str, size: int) -> Page:
+    position = _read_cursor(cursor_text) if cursor_text else None
     with connections[reads()].cursor() as cursor:
-        sql, params = _compose(cursor, question)
-        if not sql:
-            return Page([])
-        after = ""
-        if cursor_text and (position := _read_cursor(cursor_text)):
-            params |= dict(zip(("c_score", "c_birth", "c_first", "c_id"), position, strict=True))
-            after = (
-                "WHERE (-score, birth_norm, first_norm, id) > (-%(c_score)s::int, %(c_birth)s, %(c_first)s, "
-                "%(c_id)s::bigint)"
-            )
-        params["limit"] = size + 1
-        cursor.execute(sql.replace("{after}", after), params)
-        rows = cursor.fetchall()
-    more, rows = len(rows) > size, rows[:size]
-    persons = Person.objects.select_related("commune").in_bulk([row[0] for row in rows])
-    hits = [Hit(persons[row[0]], row[1], reasons(persons[row[0]], question)) for row in rows if row[0] in persons]
-    return Page(
-        hits,
-        _write_cursor(rows[-1][1:4], rows[-1][0]) if more else "",
-        capped=bool(rows) and rows[0][4] >= MOST_PERSONS,
-    )
+        entries = _entries(cursor, question)
+        if question.street and not question.words:
+            rows, following, capped = _by_street(cursor, question, position, size)
+        elif question.birth is None:
+            rows, following, capped = _in_order(cursor, question, entries, position, size)
+        else:
+            rows, following, capped = _ranked(cursor, question, entries, position, size)
+    persons = Person.objects.select_related("commune").in_bulk([identity for identity, _score in rows])
+    hits = [
+        Hit(persons[identity], score, reasons(persons[identity], question))
+        for identity, score in rows
+        if identity in persons
+    ]
+    return Page(hits, _write_cursor(following) if following else "", capped=capped)
 
 
-def _compose(cursor, question: Question) -> tuple[str, dict]:
-    """Return the ranking query and its parameters; an empty query when no name can be meant."""
-    params: dict = {"cap": MOST_PERSONS}
-    parts: list[str] = []
-    birth, birth_score = _birth_terms(question.birth, params)
-    commune = ""
+def _entries(cursor, question: Question) -> list[Entry]:
+    """Return the names to look for, the likeliest first; every way of reading the question together."""
+    splits = readings(question.words) if question.words else []
+    alone = question.words[0] if len(question.words) == 1 else ""
+    wanted = {(NameForm.LAST, last) for last, _ in splits} | {(NameForm.FIRST, first) for _, first in splits if first}
+    if alone:
+        wanted.add((NameForm.FIRST, alone))
+    known = lookup(cursor, sorted(wanted), splits) if wanted else {}
+    best: dict[tuple[str, str], int] = {}
+    for last, first in splits:
+        firsts = known[NameForm.FIRST, first] if first else {"": 100}
+        for last_name, last_score in known[NameForm.LAST, last].items():
+            for first_name, first_score in firsts.items():
+                key, score = (last_name, first_name), last_score * 6 + first_score * 4
+                best[key] = max(score, best.get(key, 0))
+    if alone:
+        best |= {
+            ("", name): score * 4 for name, score in known[NameForm.FIRST, alone].items() if score >= names.SAME_SOUND
+        }
+    return sorted(Entry(-score, *key) for key, score in best.items())[:MOST_ENTRIES]
+
+
+def _branches(entries: list[Entry], params: dict, filters: str, order: str) -> list[str]:
+    """Return the subqueries that find who bears the names; fill in their parameters."""
+    parts = []
+    for kind, conditions in _CONDITIONS.items():
+        mine = [
+            entry
+            for entry in entries
+            if ("pair" if entry.last and entry.first else "last" if entry.last else "first") == kind
+        ]
+        if not mine:
+            continue
+        params[f"lasts_{kind}"] = [entry.last for entry in mine]
+        params[f"firsts_{kind}"] = [entry.first for entry in mine]
+        params[f"scores_{kind}"] = [-entry.rank for entry in mine]
+        parts += [
+            _PERSONS.format(kind=kind, condition=condition, filters=filters, order=order) for condition in conditions
+        ]
+    return parts
+
+
+def _filters(question: Question, params: dict) -> str:
+    """Return the conditions that are the same for every name."""
+    filters = ""
     if question.commune:
         params["commune"] = question.commune.code
-        commune = "AND p.commune_id = %(commune)s"
-    conditions = {"birth": birth, "commune": commune}
+        filters += " AND commune_id = %(commune)s"
+    if question.street:
+        params |= {"street": question.street, "street_end": question.street + chr(127)}
+        filters += " AND address_norm >= %(street)s AND address_norm < %(street_end)s"
+    return filters
 
-    splits = readings(question.words) if question.words else []
-    wanted = {(NameForm.LAST, last) for last, _ in splits} | {(NameForm.FIRST, first) for _, first in splits if first}
-    if len(question.words) == 1:
-        wanted.add((NameForm.FIRST, question.words[0]))
-    known = lookup(cursor, sorted(wanted)) if wanted else {}
 
-    for n, (last, first) in enumerate(splits):
-        lasts = known[NameForm.LAST, last]
-        firsts = known[NameForm.FIRST, first] if first else None
-        if not lasts.scores or (firsts is not None and not firsts.scores):
-            continue
-        params[f"last_{n}"], params[f"last_scores_{n}"] = lasts.arrays
-        fragments = {"first_score": "400", "first_condition": "", "first_join": ""}
-        if firsts is not None:
-            params[f"first_{n}"], params[f"first_scores_{n}"] = firsts.arrays
-            fragments = {
-                "first_score": "f.score * 4",
-                "first_condition": f"AND p.first_norm = ANY(%(first_{n})s::text[])",
-                "first_join": f"JOIN unnest(%(first_{n})s::text[], %(first_scores_{n})s::int[]) AS f(norm, score) "
-                "ON f.norm = p.first_norm",
-            }
-        for column in ("birth_norm", "usage_norm"):
-            extra = " AND p.usage_norm <> ''" if column == "usage_norm" else ""
-            parts.append(_BY_NAME.format(n=n, column=column, **fragments, **conditions | {"birth": birth + extra}))
-    if len(question.words) == 1:
-        firsts = known[NameForm.FIRST, question.words[0]]
-        best = {name: score for name, score in firsts.scores.items() if score >= names.SAME_SOUND}
-        if best:
-            params["first_0"], params["first_scores_0"] = list(best), list(best.values())
-            parts.append(_BY_FIRST.format(n=0, **conditions))
-    if question.birth and question.birth.day and (born := _born_that_day(cursor, question)):
+def _by_street(
+    cursor, question: Question, position: tuple | None, size: int
+) -> tuple[list[tuple[int, int]], tuple | None, bool]:
+    """Only an address: who lives there, door after door."""
+    params: dict = {"limit": size + 1}
+    filters = _filters(question, params)
+    if question.birth:
+        filters += _birth_terms(question.birth, params)[0]
+    if position:
+        params |= {"c_street": position[0], "c_id": position[1]}
+        filters += " AND (address_norm, id) > (%(c_street)s, %(c_id)s)"
+    cursor.execute(
+        f"SELECT id, address_norm FROM repertoire_person WHERE TRUE {filters} ORDER BY address_norm, id LIMIT %(limit)s",  # noqa: S608
+        params,
+    )
+    rows = cursor.fetchall()
+    following = (rows[size - 1][1], rows[size - 1][0]) if len(rows) > size else None
+    return [(identity, 1000) for identity, _ in rows[:size]], following, False
+
+
+def _in_order(
+    cursor, question: Question, entries: list[Entry], position: tuple | None, size: int
+) -> tuple[list[tuple[int, int]], tuple | None, bool]:
+    """Without a date of birth everyone of one name has one score: read name after name until the page is full.
+
+    The order is that of the index, (name, date of birth, identifier), so a page never reads more than it shows.
+    """
+    after = Entry(*position[:3]) if position else None
+    born, identity = (date.fromisoformat(position[3]), position[4]) if position else (date.min, 0)
+    shown: list[tuple[Entry, date, int]] = []
+    ranks = {(entry.last, entry.first): entry for entry in reversed(entries)}
+    start = 0
+    # The first names nearly always fill a page; the others are then not asked for.
+    for end in (FIRST_ENTRIES, len(entries)):
+        part = [entry for entry in entries[start:end] if after is None or entry >= after]
+        start = end
+        again = [entry for entry in part if entry == after]  # in the middle of a name: go on after the last one shown
+        for group, condition in ((again, " AND (birth_date, id) > (%(born)s, %(identity)s)"), (part[len(again) :], "")):
+            if not group:
+                continue
+            params: dict = {"cap": MOST_PERSONS, "limit": size + 1, "born": born, "identity": identity}
+            parts = _branches(
+                group, params, _filters(question, params) + condition, "ORDER BY birth_date, id LIMIT %(limit)s"
+            )
+            cursor.execute(" UNION ALL ".join(parts), params)
+            for score, last, first, found, birth_norm, usage_norm, first_norm, birth_date in cursor.fetchall():
+                mine = Entry(-score, last, first)
+                # Someone with two names that answer is shown once, under the better one.
+                others = (
+                    ranks.get(key) for key in product((birth_norm, usage_norm or birth_norm, ""), (first_norm, ""))
+                )
+                if mine == min(entry for entry in others if entry is not None):
+                    shown.append((mine, birth_date, found))
+        if len(shown) > size:
+            break
+    shown = sorted(set(shown))
+    rows = [(found, -entry.rank) for entry, _born, found in shown[:size]]
+    if len(shown) <= size:
+        return rows, None, False
+    entry, last_born, found = shown[size - 1]
+    return rows, (entry.rank, entry.last, entry.first, last_born.isoformat(), found), False
+
+
+def _ranked(
+    cursor, question: Question, entries: list[Entry], position: tuple | None, size: int
+) -> tuple[list[tuple[int, int]], tuple | None, bool]:
+    """With a date of birth few persons remain: score them all, names and date together."""
+    params: dict = {"cap": MOST_PERSONS, "limit": size + 1}
+    filters = _filters(question, params)
+    birth, birth_score = _birth_terms(question.birth, params)
+    # OFFSET 0: the subquery stays one, see _PERSONS.
+    parts = _branches(entries, params, filters + birth, "OFFSET 0")
+    if question.birth.day and (born := _born_that_day(cursor, question)):
         params["ids"], params["id_scores"] = list(born), list(born.values())
-        parts.append(_BY_ID.format(**conditions))
+        parts.append(_BY_ID.format(filters=filters))
     if not parts:
-        return "", params
-    return _RANK.format(parts=" UNION ALL ".join(parts), birth_score=birth_score, after="{after}"), params
+        return [], None, False
+    after = ""
+    if position:
+        params |= dict(zip(("c_score", "c_birth", "c_first", "c_id"), position, strict=True))
+        after = "WHERE (-score, birth_norm, first_norm, id) > (-%(c_score)s::int, %(c_birth)s, %(c_first)s, %(c_id)s::bigint)"
+    cursor.execute(_RANK.format(parts=" UNION ALL ".join(parts), birth_score=birth_score, after=after), params)
+    rows = cursor.fetchall()
+    following = (*rows[size - 1][1:4], rows[size - 1][0]) if len(rows) > size else None
+    return [row[:2] for row in rows[:size]], following, bool(rows) and rows[0][4] >= MOST_PERSONS
 
 
-def _birth_terms(asked: Birth | None, params: dict) -> tuple[str, str]:
+def _birth_terms(asked: Birth, params: dict) -> tuple[str, str]:
     """Return the condition on the date of birth and the score it adds; fill in their parameters."""
-    if asked is None:
-        return "", "0"
     params |= {"born_first": asked.first, "born_last": asked.last, "year": asked.year}
-    condition = "AND p.birth_date BETWEEN %(born_first)s AND %(born_last)s"
+    condition = " AND birth_date BETWEEN %(born_first)s AND %(born_last)s"
     if asked.day is None:
         return condition, "CASE WHEN date_part('year', birth_date) = %(year)s THEN 300 ELSE 100 END"
     params |= {"born": asked.day, "swapped": asked.swapped or asked.day}
@@ -432,6 +522,8 @@ def reasons(person: Person, question: Question) -> list[tuple[str, str]]:
         said.append(_birth_reason(person.birth_date, question.birth))
     if question.commune:
         said.append(("exact", "commune"))
+    if question.street:
+        said.append(("exact", "adresse") if person.address_norm == question.street else ("near", "début de l'adresse"))
     return said
 
 
@@ -478,13 +570,12 @@ def _birth_reason(born: date, asked: Birth) -> tuple[str, str]:
     return "note", "date à 1 an près"
 
 
-def _write_cursor(position: tuple, identity: int) -> str:
-    return signing.dumps([*position, identity], salt="sias.search", compress=True)
+def _write_cursor(position: tuple) -> str:
+    return signing.dumps(list(position), salt="sias.search", compress=True)
 
 
 def _read_cursor(text: str) -> tuple | None:
     try:
-        score, birth_norm, first_norm, identity = signing.loads(text, salt="sias.search", max_age=24 * 3600)
+        return tuple(signing.loads(text, salt="sias.search", max_age=24 * 3600))
     except (signing.BadSignature, ValueError):
         return None
-    return score, birth_norm, first_norm, identity

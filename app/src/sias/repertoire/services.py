@@ -95,6 +95,7 @@ def update_person(person: Person, data: dict, agent) -> list[str]:
         changed.append("nir")
     person.compute_norms()
     values |= {"birth_norm": person.birth_norm, "usage_norm": person.usage_norm, "first_norm": person.first_norm}
+    values["address_norm"] = person.address_norm
     done = Person.objects.filter(pk=person.pk, version=data["version"]).update(
         **values, version=F("version") + 1, updated_at=timezone.now(), updated_by=agent
     )

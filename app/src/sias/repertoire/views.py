@@ -27,14 +27,14 @@ def search(request: HttpRequest) -> HttpResponse:
     form.full_clean()
     data = form.cleaned_data
     place = geography.find(data.get("commune", "")) if data.get("commune") else None
-    question = engine.parse(data.get("q", ""), data.get("naissance", ""), place)
+    question = engine.parse(data.get("q", ""), data.get("naissance", ""), place, data.get("adresse", ""))
     problems = []
     if data.get("commune") and place is None:
         problems.append(f"Commune inconnue en Moselle : « {data['commune']} ». Elle n'a pas été prise en compte.")
     if data.get("naissance") and question.birth is None:
         problems.append(f"Date de naissance incomprise : « {data['naissance']} ». Écrivez 31/12/1975 ou 1975.")
     if question.empty and (question.birth or place):
-        problems.append("Ajoutez au moins un nom, ou une date de naissance complète.")
+        problems.append("Ajoutez au moins un nom, une adresse ou une date de naissance complète.")
     page = engine.find(question, cursor_text=request.GET.get("apres", ""))
     following = ""
     if page.next_cursor:

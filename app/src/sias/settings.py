@@ -34,6 +34,8 @@ INSTALLED_APPS = [
     "sias.accounts",
     "sias.socle",
     "sias.repertoire",
+    "sias.crossdomain",
+    "sias.tasks",
     "sias.documents",
     "sias.population",
 ]

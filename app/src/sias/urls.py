@@ -14,6 +14,7 @@ urlpatterns = [
     path("metrics", platform.metrics_page, name="metrics"),
     path("", include("sias.repertoire.urls")),
     path("", include("sias.documents.urls")),
+    path("", include("sias.tasks.urls")),
 ]
 handler500 = "sias.platform.failover.server_error"
 handler404 = "sias.platform.views.not_found"

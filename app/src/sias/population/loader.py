@@ -21,8 +21,13 @@ from sias.population.models import Load
 from sias.repertoire.models import NameForm
 
 TABLES = ("repertoire_person", "repertoire_household", "repertoire_membership", "repertoire_nameform")
-# They point at persons that are going away.
-EMPTIED = (*TABLES, "documents_document", "platform_idempotencykey")
+# Tables that point at what is going away, however far; and the keys of forms that spoke of it.
+POINTING = """
+WITH RECURSIVE pointing(oid) AS (
+  SELECT unnest(%s::regclass[])::oid
+  UNION SELECT conrelid FROM pg_constraint JOIN pointing ON confrelid = pointing.oid WHERE contype = 'f')
+SELECT oid::regclass::text FROM pointing ORDER BY 1
+"""
 DEFINITIONS = """
 SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid), contype = 'f'
   FROM pg_constraint
@@ -105,7 +110,9 @@ def load(persons: int, seed: int, progress: Progress, processes: int | None = No
         cursor.execute("SET LOCAL maintenance_work_mem = '256MB'")
         cursor.execute("SET LOCAL synchronous_commit = on")
         progress("vide les tables", 0, persons)
-        cursor.execute("TRUNCATE " + ", ".join(EMPTIED))
+        cursor.execute(POINTING, [list(TABLES)])
+        emptied = [*(row[0] for row in cursor.fetchall()), "platform_idempotencykey"]
+        cursor.execute("TRUNCATE " + ", ".join(emptied))
         definitions = _drop(cursor)
         digest, last, first, households, memberships = _copy_persons(cursor, persons, seed, processes, progress)
         progress("foyers", 0, persons)
@@ -124,7 +131,7 @@ def load(persons: int, seed: int, progress: Progress, processes: int | None = No
         if homeless := cursor.fetchone()[0]:
             raise RefusedError(f"{homeless} personnes sans foyer : le générateur est fautif, rien n'est chargé.")
         progress("statistiques", persons, persons)
-        for table in EMPTIED:
+        for table in emptied:
             cursor.execute(f"ANALYZE {table}")
         seconds = time.monotonic() - start
         Load.objects.create(persons=persons, seed=seed, digest=digest, seconds=seconds)

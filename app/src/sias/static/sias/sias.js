@@ -46,3 +46,14 @@ for (const link of document.querySelectorAll("a[data-retry]")) {
   };
   tick();
 }
+
+// j and k go through the rows of a list; Enter opens, as it does on any link.
+document.addEventListener("keydown", (event) => {
+  if (!["j", "k"].includes(event.key) || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+  const rows = [...document.querySelectorAll("[data-rows] a[data-row]")];
+  if (!rows.length) return;
+  const here = rows.indexOf(document.activeElement);
+  const next = here < 0 ? 0 : here + (event.key === "j" ? 1 : -1);
+  rows[Math.min(Math.max(next, 0), rows.length - 1)].focus();
+});

@@ -1,0 +1,1 @@
+"""Limited cross-domain information: which domain follows a person, never why."""

@@ -1,0 +1,26 @@
+"""Who follows a person, on the person's page."""
+
+from django.http import HttpRequest
+
+from sias.crossdomain.models import Involvement
+from sias.crossdomain.services import DOMAINS, Domain
+from sias.platform.access import can
+from sias.repertoire.models import Person
+from sias.repertoire.panels import register
+
+
+@register("crossdomain/panel.html")
+def involvements(request: HttpRequest, person: Person) -> dict:
+    """Current follow-ups first. A protected domain shows its service only, but to whom may read it."""
+    rows = []
+    for record in Involvement.objects.filter(person=person).select_related("referent"):
+        domain = DOMAINS.get(record.domain, Domain(record.domain, record.domain, protected=True))
+        rows.append(
+            {
+                "record": record,
+                "name": domain.name,
+                "veiled": domain.protected and not can(request.user, domain.code, "lire", person),
+            }
+        )
+    rows.sort(key=lambda row: row["record"].until is not None)
+    return {"rows": rows}

@@ -1,0 +1,1 @@
+"""Boîte à tâches: one inbox for all workflows."""

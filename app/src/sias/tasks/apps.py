@@ -1,0 +1,14 @@
+"""Application configuration."""
+
+from django.apps import AppConfig
+
+
+class TasksConfig(AppConfig):
+    """Registers the module."""
+
+    name = "sias.tasks"
+    label = "tasks"
+
+    def ready(self) -> None:
+        """Register duties and the panel of this module."""
+        from sias.tasks import duties, panels  # noqa: F401, PLC0415 - models are ready now

@@ -135,6 +135,9 @@ class SplitBrain(Mutation):
 
     def heal(self, stage: Stage, plan: Plan) -> None:
         stage.fleet.run(plan["standby"], "kill -CONT $(systemctl show -P MainPID patroni)", check=True)
+        # Its history has left the cluster's for good: what an operator does with such a copy is to make it anew.
+        command = ["patronictl", "reinit", stage.inventory.cluster, plan["standby"], "--force", "--wait"]
+        stage.fleet.run(plan["host"], command, timeout=150.0, check=True)
 
 
 def _sql(stage: Stage, host: str, statement: str) -> None:

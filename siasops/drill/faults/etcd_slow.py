@@ -26,7 +26,7 @@ class EtcdSlow(Fault):
         found = stage.fleet.run_all("systemctl show -P MainPID etcd | grep -vx 0", hosts=hosts)
         if not all(answer.ok for answer in found.values()):
             raise UserError("An etcd member does not run. See `sias cluster check`.")
-        return {"pids": {host: int(answer.stdout) for host, answer in found.items()}}
+        return {"pids": {host: int(answer.stdout.split()[0]) for host, answer in found.items()}}
 
     def start(self, stage: Stage, plan: Plan) -> None:
         """Begin the turns."""

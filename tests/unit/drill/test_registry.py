@@ -13,6 +13,7 @@ from siasops.drill import faults, registry
 from siasops.drill.faults import Fault
 from siasops.errors import UserError
 
+OBJECTIVES = inventory.load(inventory.resolve("lab")).objectives
 MODULES = [module.name for module in pkgutil.iter_modules(faults.__path__)]
 
 
@@ -37,15 +38,14 @@ def test_every_fault_says_what_it_does(fault: type[Fault]) -> None:
 
 @pytest.mark.parametrize(("name", "fault"), registry.DRILLS.items())
 def test_every_drill_has_its_objectives(name: str, fault: type[Fault]) -> None:
-    limits = inventory.load(inventory.resolve("lab")).objectives["drills"][name.replace("-", "_")]
+    limits = OBJECTIVES["drills"][name.replace("-", "_")]
     writing = {"writes_back"} if fault.stops_writes else {"write_gap", "document_wait"}
     assert writing | {"read_gap", "redundancy_back"} <= set(limits)
     assert all(value > 0 for key, value in limits.items() if key != "http_failed")
 
 
 def test_no_objective_stands_for_a_drill_that_is_gone() -> None:
-    rows = inventory.load(inventory.resolve("lab")).objectives["drills"]
-    assert {key.replace("_", "-") for key in rows} == set(registry.DRILLS)
+    assert {key.replace("_", "-") for key in OBJECTIVES["drills"]} == set(registry.DRILLS)
 
 
 @pytest.mark.parametrize("name", registry.DRILLS)

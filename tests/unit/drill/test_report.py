@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -41,6 +43,7 @@ from siasops.drill.verdict import Moments, Result, judge
 RUN = "20261121-223000-primary-crash"
 FAULT, HEALED, END = 10.0, 25.0, 40.0
 GAP = 3.0
+OBJECTIVES = facts.load(facts.resolve("lab")).objectives
 RATES = {"read": 10.0, "write": 2.0}
 FINAL = Final(
     balances={n: OPENING + {0: -5, 1: 5}.get(n, 0) for n in range(ACCOUNTS)},
@@ -51,6 +54,7 @@ FINAL = Final(
 SIGHTS = [Sight(t / 2, "db-a1", 1, redundant=not 20 <= t < 30) for t in range(80)]
 
 
+@cache
 def history(gap: float = GAP) -> tuple[History, list[LedgerRow]]:
     """One client per room; nothing is acknowledged for `gap` seconds from the fault on."""
     ops, rows = [], []
@@ -71,8 +75,9 @@ def history(gap: float = GAP) -> tuple[History, list[LedgerRow]]:
             )  # fmt: skip
             rows.append(LedgerRow(row, client, sequence, sequence, previous, digest))
             previous, at = digest, at + 0.1
+    ended = {client: [op.ended or END for op in ops if op.client == client] for client in (0, 1)}
     reads = [
-        LedgerRead(database, home, home, t / 10, t / 10 + 0.01, Outcome.OK, "db-b1", _seen(ops, t / 10))
+        LedgerRead(database, home, home, t / 10, t / 10 + 0.01, Outcome.OK, "db-b1", _seen(ended, t / 10))
         for t in range(int(END * 10))
         for home in "ab"
         for database in ("sias", "sias_ro")
@@ -93,12 +98,9 @@ def history(gap: float = GAP) -> tuple[History, list[LedgerRow]]:
     ), rows  # fmt: skip
 
 
-def _seen(ops: list[LedgerOp], at: float) -> dict[int, int]:
-    """What every client had acknowledged at a time."""
-    return {
-        client: max((op.sequence for op in ops if op.client == client and (op.ended or END) <= at), default=0)
-        for client in (0, 1)
-    }
+def _seen(ended: dict[int, list[float]], at: float) -> dict[int, int]:
+    """What every client had acknowledged at a time: its sequences count from one."""
+    return {client: bisect_right(times, at) for client, times in ended.items()}
 
 
 def judged(gap: float = GAP, *, fault: Fault = PrimaryCrash(), **changes: object) -> tuple[Result, History]:  # noqa: B008
@@ -109,7 +111,7 @@ def judged(gap: float = GAP, *, fault: Fault = PrimaryCrash(), **changes: object
     judge(
         result, made, {"db-a1": rows, "db-b1": rows}, {"db-a1": FINAL, "db-b1": FINAL}, fault=fault,
         expected_nodes=["db-a1", "db-b1"], rooms=["a", "b"], rates=RATES,
-        objectives=facts.load(facts.resolve("lab")).objectives,
+        objectives=OBJECTIVES,
     )  # fmt: skip
     return result, made
 
@@ -122,7 +124,7 @@ def test_a_drill_in_which_all_went_well_holds() -> None:
 
 
 def test_a_gap_longer_than_the_objective_fails() -> None:
-    limit = facts.load(facts.resolve("lab")).objectives["drills"]["primary_crash"]["write_gap"]
+    limit = OBJECTIVES["drills"]["primary_crash"]["write_gap"]
     result, _ = judged(gap=limit + 1)
     assert [p.what for p in result.promises if not p.held] == ["Longest time without an acknowledged write"]
     assert result.verdict == "failed"
@@ -149,7 +151,7 @@ def test_a_request_that_fails_in_a_planned_change_fails_it() -> None:
 
 def test_a_document_that_somebody_waits_for_too_long_fails() -> None:
     made, _ = history()
-    limit = facts.load(facts.resolve("lab")).objectives["drills"]["primary_crash"]["document_wait"]
+    limit = OBJECTIVES["drills"]["primary_crash"]["document_wait"]
     late = [replace(op, ended=op.invoked + limit + 1) if op.number == 12 else op for op in made.documents]
     result, _ = judged(documents=late)
     assert [p.what for p in result.promises if not p.held] == ["Longest wait to store a document"]

@@ -59,7 +59,7 @@ class Row:
     before: dict[str, Spread | None] = field(default_factory=dict)
     """The same in the campaign that it is compared with."""
     goals: dict[str, tuple[float, bool | None]] = field(default_factory=dict)
-    """Goals for the whole of the runs (name to limit and whether it is met; None = not measured)."""
+    """Goals for 95 % of the runs (measure to limit and whether it is met; None = not measured)."""
 
 
 def rows(
@@ -85,10 +85,9 @@ def rows(
             spreads=_spreads(told),
             before=_spreads([r for r in before if r["name"] == name]),
         )
-        for key, limit in objectives.get("drills", {}).get(name.replace("-", "_"), {}).items():
-            if key.endswith("_p95"):
-                found = row.spreads.get(key.removesuffix("_p95"))
-                row.goals[key] = limit, None if found is None else found.p95 <= limit
+        for key, limit in objectives["drills_p95"].get(name.replace("-", "_"), {}).items():
+            found = row.spreads.get(key)
+            row.goals[key] = limit, None if found is None else found.p95 <= limit
         made.append(row)
     return made
 
@@ -126,8 +125,7 @@ def bound(row: Row) -> str:
 def goals(row: Row) -> str:
     """Say whether the goals are met."""
     return ", ".join(
-        f"{MEASURES.get(key.removesuffix('_p95'), key)} 95 % at most {limit:g} s: "
-        + {True: "met", False: "not met", None: "not measured"}[met]
+        f"{MEASURES[key]} 95 % at most {limit:g} s: " + {True: "met", False: "not met", None: "not measured"}[met]
         for key, (limit, met) in row.goals.items()
     )
 
@@ -218,12 +216,12 @@ def distributions(
     def of(runs: Sequence[Mapping[str, Any]], name: str) -> list[float]:
         return [r["figures"][COMPARED] for r in runs if r["name"] == name and r["figures"].get(COMPARED) is not None]
 
-    limits = {r.drill: objectives["drills"].get(r.drill.replace("-", "_"), {}) for r in made}
     highest = max((value for r in made for value in of(results, r.drill)), default=1.0)
     plot = Plot(0.0, max(1.0, highest * 1.05))
     for row in made:
         top, bottom = plot.lane(row.drill, "", 18)
-        goal = limits[row.drill].get(f"{COMPARED}_p95", limits[row.drill].get(COMPARED))
+        key = row.drill.replace("-", "_")
+        goal = {**objectives["drills"].get(key, {}), **objectives["drills_p95"].get(key, {})}.get(COMPARED)
         if goal is not None and goal <= plot.end:
             plot.line((plot.x(goal), top, plot.x(goal), bottom), "limit")
         for value in of(before, row.drill):

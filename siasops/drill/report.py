@@ -48,8 +48,13 @@ def figure_rows(result: Result) -> list[tuple[str, str]]:
         ("Longest time without a write, by home room", _by(f["write_gap_by_room"])),
         ("Longest time without a read, by home room and path", _by(f["read_gap_by_room"])),
         ("Oldest answer of a replica", f"{f['replica_staleness']} s behind the acknowledged writes"),
+        ("Transfers, claims, writes of a node by itself",
+         f"{f['transfers']}, {f['claims']}, {f['probes']}; {f['snapshots']} snapshots of the bank added up"),
+        ("Who acknowledged writes, in order", ", ".join(f["leaders"]) or "nobody"),
         ("Documents acknowledged / unknown / read back",
          f"{f['documents_acknowledged']} / {f['documents_unknown']} / {f['documents_read_back']}"),
+        ("Longest wait to store a document", _s(f["document_wait"])),
+        ("Fault held for", _s(f["held_for"])),
         ("Longest time without any HTTP success", _s(f["http_gap"])),
     ]  # fmt: skip
     for kind, h in f["http"].items():
@@ -152,6 +157,7 @@ def html(result: Result, history: History, sights: Sequence[Sight]) -> str:
         ("Without a write", _s(f["write_gap"]), "longest, either room"),
         ("Without a read", _s(f["read_gap"]), "longest, worst room"),
         ("Documents lost", f"{f['documents_lost']}", f"of {f['documents_acknowledged']}"),
+        ("Document wait", _s(f["document_wait"]), "longest, to store one"),
         ("Requests failed", f"{failed}", f"of {requests}"),
         ("Redundancy back", _s(f["redundancy_back"]), "both rooms hold all"),
     ]

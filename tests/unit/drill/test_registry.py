@@ -11,6 +11,7 @@ import pytest
 from siasops import inventory
 from siasops.drill import faults, registry
 from siasops.drill.faults import Fault
+from siasops.drill.matrix import MEASURES
 from siasops.errors import UserError
 
 OBJECTIVES = inventory.load(inventory.resolve("lab")).objectives
@@ -42,6 +43,12 @@ def test_every_drill_has_its_objectives(name: str, fault: type[Fault]) -> None:
     writing = {"writes_back"} if fault.stops_writes else {"write_gap", "document_wait"}
     assert writing | {"read_gap", "redundancy_back"} <= set(limits)
     assert all(value > 0 for key, value in limits.items() if key != "http_failed")
+
+
+def test_every_goal_is_of_a_drill_and_of_a_figure_that_is_measured() -> None:
+    for key, goals in OBJECTIVES["drills_p95"].items():
+        assert key in OBJECTIVES["drills"]
+        assert set(goals) <= set(MEASURES)
 
 
 def test_no_objective_stands_for_a_drill_that_is_gone() -> None:

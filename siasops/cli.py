@@ -15,6 +15,7 @@ COMMANDS = {
     "lab": "siasops.lab.cli:lab",
     "cluster": "siasops.cluster.cli:cluster",
     "switchover": "siasops.cluster.cli:switchover",
+    "guard": "siasops.guard.cli:guard",
     "backup": "siasops.backup.cli:backup",
     "data": "siasops.data.cli:data",
     "drill": "siasops.drill.cli:drill",
@@ -56,14 +57,15 @@ class Commands(click.Group):
 def sias(ctx: click.Context, inventory_name: str) -> None:
     """Operate SIAS in its two rooms.
 
-    \b
-    First steps with a lab (`make lab` builds one):
-      sias cluster status          who leads, which room serves what
-      sias cluster check           go / no-go, with what was found and what to do
-      sias drill run room-loss     power off the primary's room under load, and count what was lost
-      sias backup list             what each room's repository could restore
+      \b
+      First steps with a lab (`make lab` builds one):
+        sias cluster status          who leads, which room serves what
+        sias cluster check           go / no-go, with what was found and what to do
+    sias guard status            what watches the primary, and its last decisions
+        sias drill run room-loss     power off the primary's room under load, and count what was lost
+        sias backup list             what each room's repository could restore
 
-    Exit codes: 0 it holds, 1 the verdict is negative, 2 wrong usage, 3 it could not run.
+      Exit codes: 0 it holds, 1 the verdict is negative, 2 wrong usage, 3 it could not run.
     """
     ctx.obj = inventory.load(inventory.resolve(inventory_name)) if ctx.invoked_subcommand else None
 

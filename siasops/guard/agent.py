@@ -1,0 +1,229 @@
+"""The guard's second pair of eyes, and its hand, on each database host: `python3 -m siasops.guard.agent CONFIG.json`.
+
+    GET  /opinion?about=HOST    what this host sees of that primary
+    POST /fence?about=HOST      look again; if it is silent here too, cut it off and confirm
+    POST /lift                  let everything through again
+    GET  /metrics               for Prometheus
+
+Only certificates of the internal authority are let in, and only the witnesses' may fence or lift.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socketserver
+import ssl
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from siasops.guard.fence import Fence, FenceError, heard_ago
+from siasops.guard.wire import Answer, Client, Identity
+
+HEARS_WITHIN = 1.0
+"""Seconds: a connection over which something came that recently is heard. A primary writes far more often under load."""
+PROBES = 2
+"""Questions to the primary for one opinion; a single lost packet is nothing."""
+LARGEST = 4096
+"""Bytes of a request's body."""
+SLOWEST = 5.0
+"""Seconds that a client of this service may take for its request."""
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """What this host sees of a primary."""
+
+    host: str
+    about: str
+    leader: Answer
+    hears: bool
+    fit: bool
+    heard_ago: float | None
+    state: str
+    fenced: bool = False
+    why: str = ""
+
+
+class Agent:
+    """Looks, fences, lifts. One fence at a time."""
+
+    def __init__(self, config: dict[str, Any], *, client: Client | None = None, fence: Fence | None = None) -> None:
+        self.config = config
+        self.name: str = config["self"]
+        self.client = client or Client(Identity(**config["identity"]))
+        ports = config["ports"]
+        self.fence = fence or Fence([ports["postgres"], ports["patroni"]], config["fence_seconds"])
+        self._lock = threading.Lock()
+        self.registry = CollectorRegistry()
+        self.fenced = Counter("sias_guard_fences", "Fences raised by this host.", registry=self.registry)
+        self.refused = Counter("sias_guard_fences_refused", "Fences refused by this host.", registry=self.registry)
+        standing = Gauge("sias_guard_fence_standing", "Primaries that this host cuts off now.", registry=self.registry)
+        standing.set_function(lambda: float(len(self.fence.standing())))
+
+    def look(self, about: str, probes: int = PROBES) -> Eyes:
+        """Look at a primary, and at this host's own PostgreSQL.
+
+        Raises:
+            KeyError: there is no such database host.
+        """
+        address = self.config["hosts"][about]["address"]
+        ports = self.config["ports"]
+        leader = Answer.SILENT
+        for _ in range(probes):
+            leader = self.client.probe(address, ports["patroni"], "/primary", timeout=self.config["probe_timeout"])
+            if leader is not Answer.SILENT:
+                break
+        ago = heard_ago(address, ports["postgres"])
+        fit, state = self._own_state()
+        return Eyes(self.name, about, leader, ago is not None and ago < HEARS_WITHIN, fit, ago, state)
+
+    def _own_state(self) -> tuple[bool, str]:
+        own = self.config["hosts"][self.name]["address"]
+        try:
+            status = self.client.json(own, self.config["ports"]["patroni"], "/patroni", timeout=1.0)
+        except OSError as error:
+            return False, f"its own Patroni does not answer: {error}"
+        role, state = str(status.get("role")), str(status.get("state"))
+        return role == "replica" and state == "running", f"{role}, {state}"
+
+    def cut_off(self, about: str) -> Eyes:
+        """Look once more, and cut the primary off if nothing speaks against it.
+
+        What speaks against it: it answers here, or this host could not take over. A primary that is heard although it
+        does not answer (its Patroni hangs) is cut off all the same: the witness has waited longer for that.
+        """
+        with self._lock:
+            seen = self.look(about, probes=1)
+            refusal = (
+                f"{about} {seen.leader}"
+                if seen.leader is not Answer.SILENT
+                else ""
+                if seen.fit
+                else f"unfit: {seen.state}"
+            )
+            if refusal:
+                self.refused.inc()
+                return Eyes(**{**asdict(seen), "why": refusal})
+            try:
+                self.fence.raise_against(self.config["hosts"][about]["address"])
+            except FenceError as error:
+                self.refused.inc()
+                return Eyes(**{**asdict(seen), "why": str(error)})
+            self.fenced.inc()
+            return Eyes(**{**asdict(seen), "fenced": True})
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    server: Server
+    timeout = SLOWEST
+
+    def do_GET(self) -> None:
+        """Answer /opinion and /metrics."""
+        where = urlsplit(self.path)
+        if where.path == "/metrics":
+            self._send(200, generate_latest(self.server.agent.registry), "text/plain; version=0.0.4")
+        elif where.path == "/opinion":
+            self._about(where.query, self.server.agent.look)
+        else:
+            self._send(404, b"unknown")
+
+    def do_POST(self) -> None:
+        """Answer /fence and /lift."""
+        where = urlsplit(self.path)
+        # Read what came with it, else the connection is reset before the answer arrives.
+        self.rfile.read(min(int(self.headers.get("Content-Length") or 0), LARGEST))
+        if self._who() not in self.server.agent.config["witnesses"]:
+            self._send(403, b"only a witness may do this")
+        elif where.path == "/fence":
+            self._about(where.query, self.server.agent.cut_off)
+        elif where.path == "/lift":
+            try:
+                self.server.agent.fence.lift()
+            except FenceError as error:
+                self._send(500, str(error).encode())
+            else:
+                self._send(200, b"{}", "application/json")
+        else:
+            self._send(404, b"unknown")
+
+    def _about(self, query: str, act: Any) -> None:
+        about = parse_qs(query).get("about", [""])[0]
+        if about not in self.server.agent.config["hosts"] or about == self.server.agent.name:
+            self._send(400, f"“{about}” is no other database host".encode())
+            return
+        began = time.monotonic()
+        eyes: Eyes = act(about)
+        text = json.dumps(asdict(eyes))
+        print(f"{self.command} {self.path} {time.monotonic() - began:.2f} s: {text}", flush=True)
+        self._send(200, text.encode(), "application/json")
+
+    def _who(self) -> str:
+        """Return the common name of the client's certificate."""
+        certificate: dict[str, Any] = self.connection.getpeercert() or {}
+        pairs = [pair for part in certificate.get("subject", ()) for pair in part]
+        return next((value for key, value in pairs if key == "commonName"), "")
+
+    def _send(self, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Say nothing per request: what matters is said where it happens."""
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """HTTPS server; the handshake happens in the request's own thread, so that nobody can hold the door."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, agent: Agent, address: str, port: int) -> None:
+        self.agent = agent
+        super().__init__((address, port), Handler)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Speak TLS with the certificate that is on the disk now."""
+        identity = self.agent.config["identity"]
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=identity["authority"])
+        context.load_cert_chain(identity["certificate"], identity["key"])
+        context.verify_mode = ssl.CERT_REQUIRED
+        request.settimeout(SLOWEST)
+        with context.wrap_socket(request, server_side=True) as secure:
+            super().finish_request(secure, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say a failed handshake or a lost client in one line."""
+        del request
+        print(f"request of {client_address[0]} failed: {sys.exc_info()[1]!r}", flush=True)
+
+
+def main() -> int:
+    """Command line: the path of the configuration."""
+    if len(sys.argv) != 2:  # noqa: PLR2004 - the program and one argument
+        print("usage: python3 -m siasops.guard.agent CONFIG.json", file=sys.stderr)
+        return 2
+    config = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    # A fence that a former life of this service left ends in the kernel; a new life knows of no suspicion.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    with Server(Agent(config), config["hosts"][config["self"]]["address"], config["ports"]["guard"]) as server:
+        server.serve_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -55,7 +55,7 @@ def test_a_person_may_join_an_existing_household(client, person, identity):
         ("phone", "12", "dix chiffres"),
         ("commune", "Strasbourg", "pas en Moselle"),
         ("postal_code", "5", "cinq chiffres"),
-        ("household", "F99999999", "Aucun foyer"),
+        ("household", "F99999999", "Aucun ménage"),
         ("email", "non", "valide"),
     ],
 )
@@ -157,7 +157,7 @@ def test_raw_sql_obeys_the_same_rule(cluster, person):
         ([("M", 40), ("F", 41), ("M", 2)], "Couple avec enfants, 2 adultes – 1 mineur"),
         ([("M", 40)] * 3, "Plusieurs adultes, 3 adultes – 0 mineur"),
         ([("F", 10)], "Mineur isolé, 0 adulte – 1 mineur"),
-        ([], "Foyer vide, 0 adulte – 0 mineur"),
+        ([], "Ménage vide, 0 adulte – 0 mineur"),
     ],
 )
 def test_a_household_is_told_in_words(members, sentence):

@@ -1,5 +1,7 @@
 """Who may see what, and what every answer carries."""
 
+import re
+
 import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client, override_settings
@@ -18,6 +20,7 @@ def addresses() -> list[tuple[str, str]]:
             path = "/" + str(inner.pattern).replace("<int:identity>", "1").replace(
                 "<uuid:identity>", "00000000-0000-0000-0000-000000000000"
             )
+            path = re.sub(r"<(?:slug|str):[a-z]+>", "suivi", path)
             found.append((inner.name, path))
     return found
 

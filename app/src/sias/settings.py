@@ -32,10 +32,12 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "sias.platform",
     "sias.accounts",
+    "sias.history",
     "sias.socle",
     "sias.repertoire",
     "sias.crossdomain",
     "sias.tasks",
+    "sias.households",
     "sias.documents",
     "sias.population",
 ]
@@ -52,6 +54,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "sias.platform.middleware.SignInMiddleware",
+    "sias.history.context.HistoryMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]

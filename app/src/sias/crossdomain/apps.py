@@ -10,5 +10,5 @@ class CrossdomainConfig(AppConfig):
     label = "crossdomain"
 
     def ready(self) -> None:
-        """Register the panel of this module."""
-        from sias.crossdomain import panels  # noqa: F401, PLC0415 - models are ready now
+        """Register the panel and relations of this module."""
+        from sias.crossdomain import panels, relations  # noqa: F401, PLC0415 - models are ready now

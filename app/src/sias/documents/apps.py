@@ -10,5 +10,5 @@ class DocumentsConfig(AppConfig):
     label = "documents"
 
     def ready(self) -> None:
-        """Register the duties and the panel of this module."""
-        from sias.documents import duties, panels  # noqa: F401, PLC0415 - models are ready now
+        """Register the duties, the panel and the relations of this module."""
+        from sias.documents import duties, panels, relations  # noqa: F401, PLC0415 - models are ready now

@@ -1,6 +1,7 @@
 """Rights of the application's role on tables that another role owns."""
 
-from django.db import connections
+from django.apps import apps
+from django.db import connections, transaction
 
 APPLICATION_ROLE = "sias_app"
 STATEMENTS = (
@@ -15,11 +16,15 @@ STATEMENTS = (
 
 
 def grant_application_role(using: str, **_kwargs: object) -> None:
-    """Let the application read and write what its owner has just created: no ownership, no TRUNCATE, no DDL."""
-    with connections[using].cursor() as cursor:
+    """Let the application read and write what its owner has just created: no ownership, no TRUNCATE, no DDL.
+
+    A module takes away what must only grow, or only be read: `sias_revokes` of its AppConfig, same transaction.
+    """
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
         cursor.execute("SELECT current_user, EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", [APPLICATION_ROLE])
         user, exists = cursor.fetchone()
         if not exists or user == APPLICATION_ROLE:
             return
-        for statement in STATEMENTS:
+        revokes = [line for module in apps.get_app_configs() for line in getattr(module, "sias_revokes", ())]
+        for statement in (*STATEMENTS, *revokes):
             cursor.execute(statement.format(role=APPLICATION_ROLE))

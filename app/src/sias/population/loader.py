@@ -16,12 +16,15 @@ from dataclasses import dataclass
 
 from django.db import connection, transaction
 
+from sias.history.models import Change
 from sias.population import generator
 from sias.population.models import Load
 from sias.repertoire.models import NameForm
 
 TABLES = ("repertoire_person", "repertoire_household", "repertoire_membership", "repertoire_nameform")
-# Tables that point at what is going away, however far; and the keys of forms that spoke of it.
+# They speak of what is going away without a foreign key: keys of forms, history.
+TELL_OF_THEM = ("platform_idempotencykey", "history_change")
+# Tables that point at what is going away, however far.
 POINTING = """
 WITH RECURSIVE pointing(oid) AS (
   SELECT unnest(%s::regclass[])::oid
@@ -111,7 +114,7 @@ def load(persons: int, seed: int, progress: Progress, processes: int | None = No
         cursor.execute("SET LOCAL synchronous_commit = on")
         progress("vide les tables", 0, persons)
         cursor.execute(POINTING, [list(TABLES)])
-        emptied = [*(row[0] for row in cursor.fetchall()), "platform_idempotencykey"]
+        emptied = [*(row[0] for row in cursor.fetchall()), *TELL_OF_THEM]
         cursor.execute("TRUNCATE " + ", ".join(emptied))
         definitions = _drop(cursor)
         digest, last, first, households, memberships = _copy_persons(cursor, persons, seed, processes, progress)
@@ -135,6 +138,13 @@ def load(persons: int, seed: int, progress: Progress, processes: int | None = No
             cursor.execute(f"ANALYZE {table}")
         seconds = time.monotonic() - start
         Load.objects.create(persons=persons, seed=seed, digest=digest, seconds=seconds)
+        # The triggers slept: a million rows of history would say nothing that this one does not.
+        Change.objects.create(
+            operation=Change.Operation.LOAD,
+            table_name="repertoire_person",
+            reason="import",
+            after={"personnes": persons, "graine": seed, "empreinte": digest},
+        )
         cursor.execute("SELECT count(*) FROM repertoire_household")
         result = Result(persons, cursor.fetchone()[0], len(last) + len(first), 0, digest)
         progress("enregistre dans les deux salles", persons, persons)

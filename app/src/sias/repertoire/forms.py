@@ -14,7 +14,7 @@ from sias.socle.text import compact
 class SearchForm(forms.Form):
     """The fields of the search."""
 
-    q = forms.CharField(label="Nom, prénom, NIR, téléphone, dossier ou foyer", required=False, max_length=200)
+    q = forms.CharField(label="Nom, prénom, NIR, téléphone, dossier ou ménage", required=False, max_length=200)
     naissance = forms.CharField(label="Naissance", required=False, max_length=10)
     commune = forms.CharField(label="Commune", required=False, max_length=100)
     adresse = forms.CharField(label="Adresse", required=False, max_length=100)
@@ -53,10 +53,10 @@ class PersonForm(forms.Form):
     )
     email = forms.EmailField(label="Courriel", required=False)
     household = forms.CharField(
-        label="Foyer existant",
+        label="Ménage existant",
         max_length=10,
         required=False,
-        help_text="Numéro du foyer à rejoindre (F suivi de 8 chiffres). Vide : un nouveau foyer est créé.",
+        help_text="Numéro du ménage à rejoindre (F suivi de 8 chiffres). Vide : un nouveau ménage est créé.",
     )
     version = forms.IntegerField(required=False, widget=forms.HiddenInput)
 

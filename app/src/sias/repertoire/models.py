@@ -21,7 +21,7 @@ class Sex(models.TextChoices):
 
 
 class Household(models.Model):
-    """Foyer: the persons who ask together."""
+    """Ménage: the persons who ask together."""
 
     number = models.CharField("numéro de foyer", max_length=9)
     created_at = models.DateTimeField("créé le")
@@ -33,11 +33,11 @@ class Household(models.Model):
         constraints = (models.UniqueConstraint(fields=["number"], name="household_number"),)
 
     def __str__(self) -> str:
-        return f"Foyer {self.number}"
+        return f"Ménage {self.number}"
 
     def get_absolute_url(self) -> str:
         """Page of the household."""
-        return reverse("repertoire:household", args=[self.pk])
+        return reverse("households:file", args=[self.pk])
 
 
 class Person(models.Model):

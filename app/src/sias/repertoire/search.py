@@ -301,7 +301,7 @@ def _by_identifier(question: Question) -> Page:
         found, reason = persons.filter(number=question.number), "n° de dossier"
     else:
         found = persons.filter(memberships__household__number=question.number, memberships__until__isnull=True)
-        reason = "n° de foyer"
+        reason = "n° de ménage"
     return Page([Hit(person, 1000, [("exact", reason)]) for person in found.order_by("birth_date")[:PAGE]])
 
 

@@ -126,7 +126,7 @@ class Composition:
         """The household in two or three words."""
         adults, minors = len(self.adults), len(self.minors)
         if not self.members:
-            return "Foyer vide"
+            return "Ménage vide"
         if not adults:
             return "Mineur isolé" if minors == 1 else "Mineurs isolés"
         woman = self.adults[0].person.sex == Sex.FEMALE

@@ -10,5 +10,4 @@ urlpatterns = [
     path("personnes/nouvelle/", views.create, name="create"),
     path("personnes/<int:identity>/", views.person, name="person"),
     path("personnes/<int:identity>/modifier/", views.edit, name="edit"),
-    path("foyers/<int:identity>/", views.household, name="household"),
 ]

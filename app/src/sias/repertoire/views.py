@@ -14,7 +14,7 @@ from sias.platform.idempotency import idempotent, key_of, new_key
 from sias.repertoire import search as engine
 from sias.repertoire import services
 from sias.repertoire.forms import PersonForm, SearchForm
-from sias.repertoire.models import Household, Person
+from sias.repertoire.models import Person
 from sias.repertoire.panels import PANELS
 from sias.socle import geography
 
@@ -77,23 +77,6 @@ def person(request: HttpRequest, identity: int) -> HttpResponse:
     )
 
 
-@read_only
-@require_safe
-def household(request: HttpRequest, identity: int) -> HttpResponse:
-    """A household: who is in it, who was."""
-    found = get_object_or_404(Household, pk=identity)
-    past = found.memberships.filter(until__isnull=False).select_related("person").order_by("-until")
-    return render(
-        request,
-        "repertoire/household.html",
-        {
-            "household": found,
-            "composition": services.composition(found),
-            "past": past,
-        },
-    )
-
-
 def _form_page(request: HttpRequest, form: PersonForm, status: int = 200, **context: object) -> HttpResponse:
     return render(
         request,
@@ -121,7 +104,7 @@ def create(request: HttpRequest) -> HttpResponse:
         with transaction.atomic():
             made = services.create_person(form.cleaned_data, request.user)
     except services.HouseholdUnknownError as unknown:
-        form.add_error("household", f"Aucun foyer ne porte le numéro {unknown}.")
+        form.add_error("household", f"Aucun ménage ne porte le numéro {unknown}.")
     except IntegrityError as error:
         if "nir_index" not in str(error):
             raise

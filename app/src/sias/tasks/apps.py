@@ -10,5 +10,5 @@ class TasksConfig(AppConfig):
     label = "tasks"
 
     def ready(self) -> None:
-        """Register duties and the panel of this module."""
-        from sias.tasks import duties, panels  # noqa: F401, PLC0415 - models are ready now
+        """Register duties, the panel and relations of this module."""
+        from sias.tasks import duties, panels, relations  # noqa: F401, PLC0415 - models are ready now

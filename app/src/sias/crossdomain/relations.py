@@ -1,0 +1,5 @@
+"""What a merge of persons does with who follows them."""
+
+from sias.repertoire import relations
+
+relations.register("crossdomain.Involvement", "person", words="suivis")

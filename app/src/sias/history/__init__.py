@@ -1,0 +1,1 @@
+"""History: every change of business data, written by the database itself."""

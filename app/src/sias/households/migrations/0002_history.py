@@ -17,7 +17,15 @@ class Migration(migrations.Migration):
         track(
             "repertoire_person",
             person="id",
-            ignore=("birth_norm", "usage_norm", "first_norm", "updated_at", "updated_by_id", "nir_index"),
+            ignore=(
+                "birth_norm",
+                "usage_norm",
+                "first_norm",
+                "address_norm",
+                "updated_at",
+                "updated_by_id",
+                "nir_index",
+            ),
         ),
         track("repertoire_household", household="id"),
         track("repertoire_membership", person="person_id", household="household_id"),

@@ -79,9 +79,10 @@ def main() -> None:
         wait = max(0.0, held[0][0] - time.monotonic()) if held else None
         if not select.select([link], [], [], wait)[0]:
             continue
+        arrived = time.monotonic()
         for number in packets(link.recv(65536)):
             spread = random.uniform(-jitter, jitter)  # noqa: S311 - a delay, not a secret
-            heapq.heappush(held, (now + max(0.0, delay + spread), number))
+            heapq.heappush(held, (arrived + max(0.0, delay + spread), number))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from siasops.console import Progress, clock
 from siasops.drill import active, registry
 from siasops.drill.faults import Stage
 from siasops.drill.history import pack
-from siasops.drill.run import converge, heal_on, once
+from siasops.drill.run import heal_on, once
 from siasops.errors import USAGE, UserError
 from siasops.inventory import Inventory
 
@@ -170,7 +170,7 @@ def run(stage: Stage, folder: Path, progress: Progress, *, until: float = float(
             os.fsync(file.fileno())
         finished.append(one)
         if one.verdict == COULD_NOT_RUN:
-            converge(stage, progress)
+            heal_on(stage, progress)
     return finished
 
 

@@ -103,7 +103,9 @@ class DelayFault(NetworkFault):
         host = next(iter(stage.inventory.hosts))
         probe = f"nft '{table(self.action, ['192.0.2.1'], self.ways)}'; loaded=$?; {UNDO}; exit $loaded"
         answer = stage.fleet.run(host, probe)
-        lacking = "" if answer.ok else f"the kernel has no packet queue ({answer.stderr.strip().splitlines()[:1]})"
+        lacking = (
+            "" if answer.ok else f"nftables has no packet queue in this kernel ({answer.stderr.partition(chr(10))[0]})"
+        )
         return super().unable(stage) or lacking
 
     def start(self, stage: Stage, plan: Plan) -> None:

@@ -53,19 +53,19 @@ def test_runs_go_on_after_one_that_could_not_run_and_stop_when_time_is_up(
     lab: Inventory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = campaign.record(lab, PLAN)
-    converged: list[int] = []
+    healed: list[int] = []
 
     def once(stage: Stage, fault: Any, progress: Progress) -> Any:
         raise UserError(f"{fault.name} could not")
 
     monkeypatch.setattr(campaign, "once", once)
-    monkeypatch.setattr(campaign, "converge", lambda *_: converged.append(1))
+    monkeypatch.setattr(campaign, "heal_on", lambda *_: healed.append(1))
     stage = Stage(lab, None)  # type: ignore[arg-type]
     assert campaign.run(stage, folder, Progress(), until=0.0) == []
     done = campaign.run(stage, folder, Progress())
     assert [one.drill for one in done] == PLAN.order
     assert {one.verdict for one in done} == {campaign.COULD_NOT_RUN}
-    assert len(converged) == len(done)
+    assert len(healed) == len(done)
     assert campaign.left(folder) == []
 
 

@@ -1,4 +1,4 @@
-"""`sias backup take|list|check|restore`."""
+"""`sias backup take|list|check|restore|drill`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from rich.table import Table
 from siasops import remote
 from siasops.backup import archive
 from siasops.backup import check as checks
+from siasops.backup import drill as drills
 from siasops.backup.catalogue import Repository, as_postgres, read, repository_hosts
-from siasops.backup.restore import Proof, Target, parse_moment, prove
+from siasops.backup.restore import UNIT, Proof, Target, parse_moment, prove
 from siasops.console import Progress, emit_json, json_option, out
 from siasops.errors import HELD, USAGE, VERDICT_FAILED, UserError
-from siasops.inventory import Inventory
+from siasops.inventory import ROOT, Inventory
 from siasops.remote import Fleet
 
 DEADLINE_S = 6 * 3600.0
@@ -42,6 +43,7 @@ def backup() -> None:
     sias backup check                      is it in order, by the objectives of the inventory
     sias backup take --type full           a full backup in every room, now
     sias backup restore --room a --to-latest      prove it: restore a copy, read it back, remove it
+    sias backup drill                      prove it for each room, in full and to a moment, against known writes
     """
 
 
@@ -138,7 +140,13 @@ def check(inventory: Inventory, as_json: bool) -> None:
 @click.option(
     "--query", "queries", multiple=True, metavar="SQL", help="Ask the copy this too; may be given several times."
 )
-@click.option("--keep", is_flag=True, help="Leave the copy running, and say how to reach and remove it.")
+@click.option("--keep", is_flag=True, help="Leave the copy running for 4 hours, and say how to reach and remove it.")
+@click.option(
+    "--repository-config",
+    "config",
+    metavar="PATH",
+    help="On the repository's host: the pgBackRest configuration of a copy of the repository to read instead.",
+)
 @deadline_option
 @json_option
 @click.pass_obj
@@ -150,14 +158,16 @@ def restore(  # noqa: PLR0917 - click hands options over
     host: str | None,
     queries: tuple[str, ...],
     keep: bool,
+    config: str | None,
     deadline: float,
     as_json: bool,
 ) -> None:
     """Prove that a repository restores: a copy in a scratch folder, started, read back, compared, removed.
 
-    The live database is not touched. The copy listens on a socket in its own folder only, archives nothing and belongs
-    to no cluster. With --to-latest its rows are compared with the live ones; with --to-time it must not hold anything
-    later. Every page's checksum is verified before the copy is removed.
+    The database host does it as sias-restore.service, which can write in its own folder only: the live database is not
+    touched. The copy listens on a socket in that folder, archives nothing and belongs to no cluster. With --to-latest
+    its rows are compared with the live ones; with --to-time it must not hold anything later. Every table, index
+    (amcheck) and page checksum is verified before the copy is removed, also when this command is killed.
 
     Exit code 0 when every line holds, 1 when one does not, 3 when it could not be tried.
     """
@@ -178,8 +188,9 @@ def restore(  # noqa: PLR0917 - click hands options over
             repository,
             host=host or _standby(inventory, fleet, room),
             target=target,
-            queries=queries,
+            queries=tuple((inventory.cluster, sql) for sql in queries),
             keep=keep,
+            config=config,
             deadline=deadline,
             progress=Progress(),
         )
@@ -188,6 +199,43 @@ def restore(  # noqa: PLR0917 - click hands options over
     else:
         show(proof)
     sys.exit(HELD if proof.held else VERDICT_FAILED)
+
+
+@backup.command()
+@room_option
+@click.option("--on", "host", metavar="HOST", help="Database host that carries the copies; by default a standby.")
+@deadline_option
+@json_option
+@click.pass_obj
+def drill(inventory: Inventory, room: str | None, host: str | None, deadline: float, as_json: bool) -> None:
+    """Prove for each room that its repository restores, in full and to a moment, against known writes.
+
+    Writes 120 known rows into the primary with a mistake in between, then restores each repository twice beside the
+    live database: to the moment before the mistake (every write acknowledged before it is there, none sent after it, the
+    mistake is undone) and to the end. Harmless to users, so allowed in production. The report stands in
+    var/restores/<run>/: report.html, report.md, result.json, journal and ledger.
+
+    Exit code 0 when every line holds, 1 when one does not, 3 when it could not be tried.
+    """
+    _room(inventory, room)
+    if host is not None:
+        inventory.host(host)
+    with remote.connect(inventory, _connect_hosts(inventory)) as fleet:
+        found, folder = drills.run(
+            inventory,
+            fleet,
+            room=room,
+            choose_host=lambda letter: host or _standby(inventory, fleet, letter),
+            deadline=deadline,
+            progress=Progress(),
+        )
+    if as_json:
+        emit_json({**found.as_json(), "folder": str(folder)})
+    else:
+        for proof in found.proofs:
+            show(proof)
+        out.print(f"Report: {folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder}/report.html")
+    sys.exit(HELD if found.held else VERDICT_FAILED)
 
 
 def _standby(inventory: Inventory, fleet: Fleet, room: str) -> str:
@@ -209,16 +257,15 @@ def _standby(inventory: Inventory, fleet: Fleet, room: str) -> str:
 def show(proof: Proof) -> None:
     """Print a proof for people."""
     out.print(
-        f"[bold]Room {proof.room}[/bold]: {proof.label} on {proof.host}, restored in {proof.restore_seconds:.1f} s,"
-        f" recovered in {proof.recovery_seconds:.1f} s"
+        f"[bold]Room {proof.room}[/bold]: {proof.label or 'no backup'} on {proof.host}, to {proof.target}: restored in "
+        f"{proof.restore_seconds:.1f} s, recovered in {proof.recovery_seconds:.1f} s, {proof.seconds:.1f} s in all"
     )
     for query, answer in proof.queries.items():
         out.print(f"  {query}\n    {answer}", markup=False)
     print_lines(proof.lines)
     if proof.kept:
-        folder = proof.kept.split()[2]
         out.print(f"The copy runs on {proof.host}: sudo -u postgres {proof.kept}", markup=False)
-        out.print(f"The next restore on {proof.host} removes it ({folder}).", markup=False)
+        out.print(f"Remove it there: systemctl stop {UNIT}; by itself it goes after 4 hours.", markup=False)
 
 
 def print_lines(lines: list[checks.Line]) -> None:

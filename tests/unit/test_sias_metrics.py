@@ -132,3 +132,27 @@ def test_every_metric_has_its_help_once(program: ModuleType) -> None:
     text = program.render([program.Sample("sias_backup_count", 1), program.Sample("sias_backup_count", 2)])
     assert text.count("# HELP sias_backup_count ") == 1
     assert text.count("# TYPE sias_backup_count gauge") == 1
+
+
+def test_segments_that_were_dropped_are_told_with_the_time_of_the_last(program: ModuleType, tmp_path: Path) -> None:
+    log = tmp_path / "sias-archive-push-async.log"
+    name = "sias_archive_last_drop_seconds"
+    assert values(program.dropped_wal(log)) == {name: 0}
+    dropped = "P00   WARN: dropped WAL file '00000001000000000000000D' because archive queue exceeded 8GB"
+    log.with_name(f"{log.name}.1").write_text(f"2026-11-24 01:00:00.000 {dropped}\n")
+    before = values(program.dropped_wal(log))[name]
+    log.write_text(f"2026-11-25 01:00:00.000 P00   INFO: pushed WAL file\n2026-11-25 01:00:01.000 {dropped}\n")
+    assert values(program.dropped_wal(log))[name] == before + 86401
+
+
+def test_a_proof_that_never_was_counts_from_the_day_its_timer_came(program: ModuleType, tmp_path: Path) -> None:
+    record, timer = tmp_path / "record.json", tmp_path / "sias-restore.timer"
+    timer.write_text("")
+    found = values(program.restores(record, "a", timer))
+    assert found['sias_restore_proven_seconds{repository="a"}'] == 0
+    assert found['sias_restore_watched_since_seconds{repository="a"}'] == timer.stat().st_mtime
+    record.write_text(json.dumps({"proven": 1000, "failed": True, "seconds": 12.5}))
+    found = values(program.restores(record, "a", timer))
+    assert found['sias_restore_proven_seconds{repository="a"}'] == 1000
+    assert found['sias_restore_failed{repository="a"}'] == 1
+    assert found['sias_restore_duration_seconds{repository="a"}'] == 12.5

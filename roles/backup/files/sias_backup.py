@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Backups of this room's repository, on the repository host, as the system user postgres.
+"""Backups of this room's repository, as the system user postgres: on the repository host, `wal` on a database host too.
 
     sias-backup take --type full|diff|incr    one backup, from a standby; from the primary when no standby is left
     sias-backup stanza [--check]              the stanza, made where it is missing; tells how many backups there are
     sias-backup first                         check that archiving works, and take the first full backup
+    sias-backup wal                           the segments that are missing since the newest full backup
 
 Prints one JSON object. Exit 1 with one sentence on standard error when it cannot. Timers and the deployment call it; an
 operator uses `sias backup` from the controller, which calls it too.
@@ -14,9 +15,11 @@ from __future__ import annotations
 import argparse
 import configparser
 import json
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +125,72 @@ def first(name: str, deadline: float) -> dict[str, Any]:
     return take(name, "full", deadline)
 
 
+def number(segment: str) -> int:
+    """Count segments of 16 MiB from the beginning of the log, whatever the timeline: 256 to a log file."""
+    return (int(segment[8:16], 16) << 8) + int(segment[16:24], 16)
+
+
+def missing(segments: Iterable[str], since: str, upto: str | None = None) -> list[str]:
+    """Name the segments that are not there between two that recovery needs.
+
+    A number that any timeline from the first on has counts as there: after a failover the new timeline holds the segment
+    in which it began, and the old one ends before it.
+
+    Args:
+        segments: names of those that are there.
+        since: the first that is needed, as a backup names its start.
+        upto: the last that is needed; by default the newest there is. Its timeline does not matter.
+    """
+    there = {number(name): name[:8] for name in sorted(segments) if name[:8] >= since[:8]}
+    last = number(upto) if upto else max(there, default=number(since))
+    timeline, found = since[:8], []
+    for position in range(number(since), last + 1):
+        timeline = there.get(position, timeline)
+        if position not in there:
+            found.append(f"{timeline}{position >> 8:08X}{position & 0xFF:08X}")
+    return found
+
+
+def wal(name: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Compare the segments that the repository holds with those that recovery from a backup on needs."""
+    options = [f"--stanza={name}", "--log-level-file=off"]
+    if given.repository:
+        options.append(f"--repo={given.repository}")
+        if given.config:
+            options.append(f"--repo{given.repository}-host-config={given.config}")
+    done = pgbackrest(*options, "--output=json", "info")
+    if done.returncode != 0:
+        raise BackupError(f"pgbackrest info: {complaint(done)}")
+    state: dict[str, Any] = (json.loads(done.stdout) or [{}])[0]
+    backups, archives = state.get("backup", []), state.get("archive", [])
+    since, label = given.since, None
+    if since is None:
+        chosen = [entry for entry in backups if entry["type"] == "full"] or backups
+        if not chosen or not archives:
+            return {
+                "changed": False,
+                "since": None,
+                "backup": None,
+                "newest": None,
+                "missing": 0,
+                "first_missing": None,
+            }
+        newest = max(chosen, key=lambda entry: entry["timestamp"]["stop"])
+        since, label = newest["archive"]["start"], newest["label"]
+    listed = pgbackrest(*options, "--recurse", "--output=json", "repo-ls", f"archive/{name}/{archives[-1]['id']}")
+    if listed.returncode != 0:
+        raise BackupError(f"pgbackrest repo-ls: {complaint(listed)}")
+    # <timeline and log>/<segment>-<sha1>.<compression>; histories and partial segments are something else.
+    names = [
+        match[1] for match in map(re.compile(r"[0-9A-F]{16}/([0-9A-F]{24})-").match, json.loads(listed.stdout)) if match
+    ]
+    gaps = missing(names, since, given.upto)
+    return {
+        "changed": False, "since": since, "backup": label, "newest": max(names, default=None),
+        "missing": len(gaps), "first_missing": gaps[0] if gaps else None,
+    }  # fmt: skip
+
+
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="Backups of this room's repository.")
@@ -131,6 +200,11 @@ def main() -> int:
     making = commands.add_parser("stanza", help="make the stanza where it is missing")
     making.add_argument("--check", action="store_true", help="change nothing")
     beginning = commands.add_parser("first", help="check archiving, and take the first full backup")
+    listing = commands.add_parser("wal", help="segments that are missing since the newest full backup")
+    listing.add_argument("--repository", type=int, help="its number, where several are configured")
+    listing.add_argument("--config", help="configuration on the repository's host, of a copy of the repository")
+    listing.add_argument("--since", metavar="SEGMENT", help="the first that is needed")
+    listing.add_argument("--upto", metavar="SEGMENT", help="the last that is needed")
     for command in (taking, making, beginning):
         command.add_argument(
             "--deadline", type=float, default=1800.0, help="seconds to wait for the other room's backup"
@@ -142,6 +216,8 @@ def main() -> int:
             result = take(name, given.type, given.deadline)
         elif given.command == "stanza":
             result = stanza_create(name, given.deadline, check=given.check)
+        elif given.command == "wal":
+            result = wal(name, given)
         else:
             result = first(name, given.deadline)
     except (BackupError, OSError) as error:

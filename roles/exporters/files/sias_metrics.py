@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 COMMAND_TIMEOUT = 20  # seconds; the unit as a whole has 45
@@ -29,6 +31,12 @@ HELP = {
     "sias_backup_last_database_bytes": "Size of the database in the last backup.",
     "sias_backup_last_repository_bytes": "Size of the last backup in the repository, with what it refers to.",
     "sias_backup_count": "Backups that the repository holds.",
+    "sias_backup_wal_missing": "WAL segments missing between the newest full backup and the newest segment.",
+    "sias_archive_last_drop_seconds": "When pgBackRest last dropped a segment unarchived, seconds since 1970; 0 never.",
+    "sias_restore_watched_since_seconds": "When this host was first told to prove restores, seconds since 1970.",
+    "sias_restore_proven_seconds": "When the repository was last proven to restore, seconds since 1970; 0 never.",
+    "sias_restore_duration_seconds": "How long the last proof that held took.",
+    "sias_restore_failed": "1 when the last proof did not hold or could not be tried.",
     "sias_documents_heal_pending": "Files that this brick holds and another still misses.",
     "sias_documents_brick_up": "1 when the process that serves the brick runs.",
     "sias_documents_mounted": "1 when the document volume is mounted here.",
@@ -116,6 +124,38 @@ def read_backups(text: str, stanza: str) -> Iterator[Sample]:
         yield Sample("sias_backup_last_repository_bytes", repository.get("size", repository["delta"]))
 
 
+def missing_wal() -> Iterator[Sample]:
+    """Yield what recovery from the newest full backup on would lack; role backup brings the program."""
+    found = json.loads(run(["runuser", "-u", "postgres", "--", "/usr/local/sbin/sias-backup", "wal"]))
+    yield Sample("sias_backup_wal_missing", found["missing"])
+
+
+def dropped_wal(log: Path) -> Iterator[Sample]:
+    """Yield when this host last dropped a segment because too many waited (archive-push-queue-max).
+
+    pgBackRest tells PostgreSQL that it is archived all the same, so that only its own log knows. The log of the week
+    before counts too.
+    """
+    latest = 0.0
+    for path in (log.with_name(f"{log.name}.1"), log):
+        if path.exists():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                match = re.match(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) .*dropped WAL file", line)
+                if match:
+                    latest = max(latest, datetime.fromisoformat(match[1]).astimezone().timestamp())
+    yield Sample("sias_archive_last_drop_seconds", latest)
+
+
+def restores(record: Path, room: str, timer: Path = Path("/etc/systemd/system/sias-restore.timer")) -> Iterator[Sample]:
+    """Yield what the proofs of this host found, and since when it owes them: since its timer was written."""
+    labels = {"repository": room}
+    found = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    yield Sample("sias_restore_watched_since_seconds", timer.stat().st_mtime, labels)
+    yield Sample("sias_restore_proven_seconds", found.get("proven", 0), labels)
+    yield Sample("sias_restore_failed", float(found.get("failed", False)), labels)
+    yield Sample("sias_restore_duration_seconds", found.get("seconds", 0), labels)
+
+
 def brick(path: Path, proc: Path = Path("/proc")) -> Iterator[Sample]:
     """Yield the state of a Gluster brick without asking glusterd, which would take a lock over the whole pool.
 
@@ -196,6 +236,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--output", type=Path, required=True, help="file that the node exporter reads")
     parser.add_argument("--certificates", type=Path, nargs="+", default=[], help="certificates (PEM)")
     parser.add_argument("--stanza", help="pgBackRest stanza of this host's own repository")
+    parser.add_argument("--archive-log", type=Path, help="log of pgBackRest's archiving on this database host")
+    parser.add_argument("--restores", nargs=2, metavar=("RECORD", "ROOM"), help="what restore proofs of a room found")
     parser.add_argument("--brick", type=Path, help="folder of this host's Gluster brick")
     parser.add_argument("--mount", type=Path, help="where the document volume should be mounted")
     options = parser.parse_args(arguments)
@@ -205,6 +247,11 @@ def main(arguments: list[str]) -> int:
         collectors["certificates"] = lambda: certificates(options.certificates)
     if options.stanza:
         collectors["backups"] = lambda: backups(options.stanza)
+        collectors["wal"] = missing_wal
+    if options.archive_log:
+        collectors["archive"] = lambda: dropped_wal(options.archive_log)
+    if options.restores:
+        collectors["restores"] = lambda: restores(Path(options.restores[0]), options.restores[1])
     if options.brick:
         collectors["brick"] = lambda: brick(options.brick)
     if options.mount:

@@ -9,17 +9,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
-from hypothesis import strategies as st
 
 from siasops import inventory as facts
-from siasops.backup import restore
 from siasops.backup.archive import Archiving
 from siasops.backup.catalogue import Repository, is_segment, parse, read, repository_hosts
 from siasops.backup.check import check, hours
 from siasops.backup.cli import backup as command
 from siasops.backup.cli import size
-from siasops.backup.restore import Restorer, Target, compare, newer_or_equal, parse_moment
+from siasops.backup.restore import Restorer, Target, compare, parse_moment, read_proof
+from siasops.console import Progress
 from siasops.errors import UserError
 from siasops.inventory import ROOT, Inventory
 from siasops.remote import Result
@@ -182,9 +180,8 @@ def test_a_moment_without_an_offset_is_local_time() -> None:
     assert parse_moment("2026-01-02 03:04:05").utcoffset() == datetime(2026, 1, 2, 3, 4, 5).astimezone().utcoffset()
 
 
-def test_the_moment_is_handed_to_pgbackrest_in_utc() -> None:
-    options = Target(parse_moment("2026-01-02 03:04:05+01:00")).options()
-    assert "--target=2026-01-02 02:04:05.000000+00" in options
+def test_the_moment_is_handed_over_in_utc() -> None:
+    assert Target(parse_moment("2026-01-02 03:04:05+01:00")).asked() == "2026-01-02T02:04:05.000000+00:00"
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2999-01-01 00:00:00"])
@@ -212,73 +209,80 @@ def test_rows_of_the_copy_are_compared_with_the_live_ones(
     assert compare(before, after, restored).ok is holds
 
 
-@given(st.integers(0, 2**63), st.integers(0, 2**63))
-def test_positions_of_the_log_are_compared_as_numbers(first: int, second: int) -> None:
-    def written(position: int) -> str:
-        return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
-
-    assert newer_or_equal(written(first), written(second)) is (first >= second)
-
-
 def test_a_copy_is_refused_where_no_database_runs(lab: Inventory) -> None:
     with pytest.raises(UserError, match=r"app-a1 has no PostgreSQL .* db-a1, db-b1"):
         Restorer(lab, None, repository(lab, document(*FRESH)), "app-a1", 60)  # type: ignore[arg-type]
 
 
-def test_an_empty_repository_cannot_restore(lab: Inventory) -> None:
-    with pytest.raises(UserError, match="cannot restore: it holds no backup"):
-        Restorer(lab, None, repository(lab, document()), "db-b1", 60)  # type: ignore[arg-type]
-
-
 class RecordingFleet:
-    """Succeeds at everything and remembers it; refuses commands that hold a word."""
+    """Answers everything alike, and remembers it."""
 
-    def __init__(self, refuse: str = "never said") -> None:
-        self.refuse, self.lines = refuse, []
+    def __init__(self, *answers: Result) -> None:
+        self.answers, self.lines, self.given = list(answers), [], []
 
-    def run(self, host: str, line: str, **_options: Any) -> Result:
+    def run(self, host: str, line: str, *, stdin: str | None = None, **_options: Any) -> Result:
         self.lines.append(line)
-        if self.refuse in line:
-            raise restore.RemoteError(f"{host}: refused")
-        return Result(host, 0, "", "")
+        self.given.append(stdin)
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
 def restorer(lab: Inventory, fleet: Any) -> Restorer:
     return Restorer(lab, fleet, repository(lab, document(*FRESH), 1), "db-b1", 60)
 
 
-def test_the_copy_is_removed_even_when_a_step_fails(lab: Inventory) -> None:
-    fleet = RecordingFleet()
-    copy = restorer(lab, fleet)
-    with pytest.raises(ZeroDivisionError), restore.scratch(copy, keep=False, say=print):
-        raise ZeroDivisionError
-    assert f"rm -rf {copy.scratch}" in fleet.lines[-1]
+def test_the_request_reaches_the_host_by_standard_input_and_asks_for_the_repository_by_its_number(
+    lab: Inventory,
+) -> None:
+    fleet = RecordingFleet(Result("db-b1", 0, "", ""))
+    asked = restorer(lab, fleet)
+    asked.start(asked.request(Target(), reach="0/5000148", queries=(("sias", "SELECT 1"),)))
+    request = json.loads(fleet.given[0])
+    assert (request["repository"], request["room"], request["target"], request["reach"]) == (
+        2,
+        "b",
+        "latest",
+        "0/5000148",
+    )
+    assert "SELECT 1" not in fleet.lines[0]
 
 
-def test_a_kept_copy_is_left_alone(lab: Inventory) -> None:
-    fleet = RecordingFleet()
-    with restore.scratch(restorer(lab, fleet), keep=True, say=print):
-        pass
-    assert fleet.lines == []
+@pytest.mark.parametrize(("code", "said"), [(16, "a restore runs there"), (17, "--tags backup"), (1, "did not start")])
+def test_a_host_that_cannot_start_one_says_why(lab: Inventory, code: int, said: str) -> None:
+    asked = restorer(lab, RecordingFleet(Result("db-b1", code, "", "no")))
+    with pytest.raises(UserError, match=said):
+        asked.start(asked.request(Target()))
 
 
-def test_the_restored_copy_archives_nothing_and_reads_the_asked_repository(lab: Inventory) -> None:
-    fleet = RecordingFleet()
-    copy = restorer(lab, fleet)
-    copy.restore(Target())
-    line = fleet.lines[-1]
-    assert "--archive-mode=off" in line
-    assert "--repo=2" in line
-    assert f"--pg1-path={copy.scratch}/data" in line
-    assert "/var/lib/postgresql/15/sias" not in line
+def test_steps_are_told_until_the_proof_is_there(lab: Inventory) -> None:
+    told: list[str] = []
+
+    class Listener(Progress):
+        def say(self, text: str) -> None:
+            told.append(text)
+
+    asked = restorer(lab, None)
+    proof = {"id": asked.id, "repository": "app-b1", "room": "b", "target": "now", "problem": None,
+             "lines": [{"ok": True, "what": "ledger", "found": "all", "advice": ""}]}  # fmt: skip
+    asked.fleet = RecordingFleet(  # type: ignore[assignment]
+        Result("db-b1", 0, '{"step": "restore"}\nactive\n', ""),
+        Result("db-b1", 255, "", "link lost"),
+        Result("db-b1", 0, f'{{"step": "amcheck"}}\nactive\n{json.dumps(proof)}', ""),
+    )
+    found = asked.wait(Listener())
+    assert told == ["restore", "amcheck"]
+    assert found.held
+    assert found.host == "db-b1"
 
 
-def test_the_copy_opens_no_port(lab: Inventory) -> None:
-    fleet = RecordingFleet()
-    restorer(lab, fleet).start("/usr/lib/postgresql/15/bin")
-    assert "listen_addresses=" in fleet.lines[-1]
-    assert "archive_mode=off" in fleet.lines[-1]
-    assert "synchronous_standby_names=" in fleet.lines[-1]
+def test_a_unit_that_ended_without_a_proof_is_a_sentence(lab: Inventory) -> None:
+    asked = restorer(lab, RecordingFleet(Result("db-b1", 0, "\ninactive\n", "")))
+    with pytest.raises(UserError, match="ended without a proof"):
+        asked.wait(Progress())
+
+
+def test_a_proof_that_could_not_be_tried_is_told_with_its_host() -> None:
+    with pytest.raises(UserError, match="db-b1: 3 MiB are free"):
+        read_proof("db-b1", json.dumps({"problem": "3 MiB are free", "lines": []}))
 
 
 @pytest.mark.parametrize(
@@ -290,6 +294,8 @@ def test_the_copy_opens_no_port(lab: Inventory) -> None:
         (["restore", "--room", "a", "--to-time", "soon"], "Write it like"),
         (["restore", "--room", "a", "--to-latest", "--on", "db-z9"], "has no host"),
         (["take", "--room", "z"], "No repository stands in room “z”"),
+        (["drill", "--room", "z"], "No repository stands in room “z”"),
+        (["drill", "--on", "db-z9"], "has no host"),
     ],
 )
 def test_a_wrong_command_line_is_a_sentence_with_exit_code_2(lab: Inventory, arguments: list[str], said: str) -> None:
@@ -299,7 +305,7 @@ def test_a_wrong_command_line_is_a_sentence_with_exit_code_2(lab: Inventory, arg
     assert said in str(result.exception)
 
 
-@pytest.mark.parametrize("name", ["take", "list", "check", "restore"])
+@pytest.mark.parametrize("name", ["take", "list", "check", "restore", "drill"])
 def test_every_command_explains_itself(name: str) -> None:
     result = CliRunner().invoke(command, [name, "--help"])
     assert result.exit_code == 0

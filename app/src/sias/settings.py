@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "sias.crossdomain",
     "sias.tasks",
     "sias.households",
+    "sias.api",
     "sias.documents",
     "sias.population",
 ]

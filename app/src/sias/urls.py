@@ -3,6 +3,7 @@
 from django.urls import include, path
 
 from sias.accounts import views as accounts
+from sias.api.core import urls as api_urls
 from sias.platform import views as platform
 
 urlpatterns = [
@@ -16,6 +17,7 @@ urlpatterns = [
     path("", include("sias.households.urls")),
     path("", include("sias.documents.urls")),
     path("", include("sias.tasks.urls")),
+    path("api/v1/", api_urls()),
 ]
 handler500 = "sias.platform.failover.server_error"
 handler404 = "sias.platform.views.not_found"

@@ -6,6 +6,7 @@ transaction whose COMMIT is known before a byte of the answer leaves. How views 
 * `@read_only`     GET may be answered by a replica that has replayed this browser's last write
 * `@no_database`   neither transaction nor retry (health, metrics)
 * `@retry_safe`    a POST that may be repeated without an idempotency key (sign-in)
+* `view.sias_unavailable(request, outcome, retry_after)`    its own 503 (the API, whose callers read no page)
 
 A POST is repeated only with an idempotency key: the key's row commits with the write, so a repetition finds it.
 """
@@ -195,10 +196,25 @@ def _name(request: HttpRequest) -> str:
     return match.view_name if match else "-"
 
 
+def _log(request: HttpRequest, outcome: Outcome, error: BaseException | None) -> None:
+    """One line with the cause and without the query, which holds names; Django's own would tell neither."""
+    logger.error(
+        "503 %s %s, saved: %s, because %s: %s",
+        request.method,
+        request.path,
+        outcome.value,
+        type(error).__name__,
+        " ".join(str(error).split()),
+    )
+
+
 def unavailable(
     request: HttpRequest, view: Callable | None, error: BaseException | None, outcome: Outcome, *, safe: bool
 ) -> HttpResponse:
     """503 that says what was saved and shows again what was typed. Touches no database."""
+    if own := getattr(view, "sias_unavailable", None):
+        _log(request, outcome, error)
+        return own(request, outcome, settings.SIAS_RETRY_AFTER)
     form_class = getattr(view, "sias_form", None)
     form, others, files = None, [], False
     if not safe:
@@ -224,15 +240,7 @@ def unavailable(
     response = render(None, "503.html", context, status=503)
     response["Retry-After"] = str(settings.SIAS_RETRY_AFTER)
     response["X-SIAS-Outcome"] = outcome.value
-    # One line with the cause and without the query, which holds names; Django's own would tell neither.
-    logger.error(
-        "503 %s %s, saved: %s, because %s: %s",
-        request.method,
-        request.path,
-        outcome.value,
-        type(error).__name__,
-        " ".join(str(error).split()),
-    )
+    _log(request, outcome, error)
     response._has_been_logged = True  # noqa: SLF001 - Django's mark for its own logger
     if not safe:
         # get_token made or found the secret; without it the kept form could not be sent again.

@@ -1,0 +1,1 @@
+"""The API for partners and other applications of the Département."""

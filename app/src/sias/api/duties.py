@@ -1,0 +1,20 @@
+"""Forget old writes."""
+
+from datetime import timedelta
+
+from django.utils import timezone
+
+from sias.api.models import Write
+from sias.platform.duties import duty
+
+KEPT = timedelta(days=7)
+BATCH = 1000
+
+
+@duty("purge-api-writes", every=600)
+def purge_writes() -> tuple[str, bool]:
+    """Forget the keys of old writes."""
+    rows = Write.objects.using("default").filter(created_at__lt=timezone.now() - KEPT)
+    old = list(rows.values_list("pk", flat=True)[:BATCH])
+    Write.objects.filter(pk__in=old).delete()
+    return (f"{len(old)} écritures oubliées" if old else ""), len(old) == BATCH

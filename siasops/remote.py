@@ -132,15 +132,19 @@ class Fleet:
         sudo: bool = True,
         timeout: float = 10.0,
         stdin: str | None = None,
+        tell: Callable[[str, str], None] | None = None,
     ) -> dict[str, Result]:
-        """Run a command of its own on each host, all at once; see `run`."""
+        """Run a command of its own on each host, all at once; see `run`.
+
+        `tell` is given a host's name and each line of its standard output as soon as the line is whole.
+        """
         for name in commands:
             if name not in self.hosts:
                 raise RemoteError(f"{name} is not part of this connection ({', '.join(self.hosts)}).")
         results: dict[str, Result] = {}
 
         def work(name: str) -> None:
-            results[name] = self._run(name, commands[name], sudo=sudo, timeout=timeout, stdin=stdin)
+            results[name] = self._run(name, commands[name], sudo=sudo, timeout=timeout, stdin=stdin, tell=tell)
 
         # Daemon threads rather than a pool: a pool would wait at exit for a host that is frozen.
         threads = {name: threading.Thread(target=work, args=(name,), daemon=True) for name in commands}
@@ -167,7 +171,16 @@ class Fleet:
         for client in clients.values():
             client.close()
 
-    def _run(self, name: str, command: str | list[str], *, sudo: bool, timeout: float, stdin: str | None) -> Result:
+    def _run(
+        self,
+        name: str,
+        command: str | list[str],
+        *,
+        sudo: bool,
+        timeout: float,
+        stdin: str | None,
+        tell: Callable[[str, str], None] | None,
+    ) -> Result:
         deadline = time.monotonic() + timeout
         for attempt in (1, 2):
             with self._lock:
@@ -178,7 +191,8 @@ class Fleet:
                     client = _Connection(self.inventory, name, self._options, min(CONNECT_TIMEOUT, timeout))
                     with self._lock:
                         self._clients[name] = client
-                return client.run(command, sudo=sudo, timeout=max(0.1, deadline - time.monotonic()), stdin=stdin)
+                left = max(0.1, deadline - time.monotonic())
+                return client.run(command, sudo=sudo, timeout=left, stdin=stdin, tell=tell)
             except _NotStartedError as error:
                 # A kept connection may be that of a machine that has since been restarted: once more, afresh. The
                 # command has not been started, so that nothing can happen twice.
@@ -301,7 +315,15 @@ class _Connection:
         connector: Any = self._host.connector
         self._client: Any = connector.client
 
-    def run(self, command: str | list[str], *, sudo: bool, timeout: float, stdin: str | None) -> Result:
+    def run(
+        self,
+        command: str | list[str],
+        *,
+        sudo: bool,
+        timeout: float,
+        stdin: str | None,
+        tell: Callable[[str, str], None] | None = None,
+    ) -> Result:
         from pyinfra.api.command import StringCommand  # noqa: PLC0415
         from pyinfra.connectors.util import make_unix_command_for_host  # noqa: PLC0415
 
@@ -315,13 +337,15 @@ class _Connection:
         except Exception as error:  # paramiko has no common base for its failures
             raise _NotStartedError(f"ssh session: {error or type(error).__name__}") from error
         try:
-            return self._talk(channel, raw, timeout, stdin)
+            return self._talk(channel, raw, timeout, stdin, tell)
         except Exception as error:
             raise _CutError(f"the link was lost: {str(error) or type(error).__name__}") from error
         finally:
             channel.close()
 
-    def _talk(self, channel: Any, raw: str, timeout: float, stdin: str | None) -> Result:
+    def _talk(
+        self, channel: Any, raw: str, timeout: float, stdin: str | None, tell: Callable[[str, str], None] | None
+    ) -> Result:
         """Feed the command and collect both streams until it ends."""
         end = time.monotonic() + timeout + 2  # timeout(1) speaks first, when the host is alive
         channel.settimeout(timeout)
@@ -330,11 +354,16 @@ class _Connection:
             channel.sendall(stdin.encode())
         channel.shutdown_write()
         output: dict[str, list[bytes]] = {"out": [], "err": []}
+        begun = b""
         while True:
             quiet = True
             if channel.recv_ready():
                 output["out"].append(channel.recv(65536))
                 quiet = False
+                *whole, begun = (begun + output["out"][-1]).split(b"\n")
+                if tell is not None:
+                    for line in whole:
+                        tell(self.name, line.decode(errors="replace"))
             if channel.recv_stderr_ready():
                 output["err"].append(channel.recv_stderr(65536))
                 quiet = False

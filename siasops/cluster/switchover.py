@@ -1,6 +1,7 @@
 """Move the primary to a room, guarded: assertions in prose, hold clients back, switch, let them through, verify.
 
-Whatever happens after PAUSE, RESUME follows: clients that wait are never left waiting.
+Whatever happens after PAUSE, RESUME follows, by the application hosts themselves (`hold.py`): clients that wait are
+never left waiting.
 """
 
 from __future__ import annotations
@@ -8,26 +9,30 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from siasops import remote
 from siasops.cluster.check import Line, check
 from siasops.cluster.client import Asker
-from siasops.cluster.view import Member, View, haproxy_up, look
+from siasops.cluster.view import Member, View, look
 from siasops.console import Progress
 from siasops.errors import USAGE, UserError
+from siasops.guard.decision import Cluster
+from siasops.guard.etcd import Etcd, encode
+from siasops.guard.wire import Identity
+from siasops.guard.witness import read_cluster
 from siasops.inventory import Inventory
 from siasops.remote import Fleet
 
 REPLAY_LIMIT = 1024 * 1024
 """Bytes that the target may still have to replay when clients are asked to wait."""
-PAUSE_LIMIT = 10.0
+PAUSE_LIMIT = 5.0
 """Seconds for the running transactions to end; then RESUME, and nothing has happened."""
-SWITCH_LIMIT = 30.0
-"""Seconds for Patroni to have the new primary take writes."""
+HOLD_LIMIT = 10.0
+"""Seconds for HAProxy to see the new primary; then clients are let through all the same."""
 CHECKPOINT = ["runuser", "-u", "postgres", "--", "psql", "-X", "-q", "-d", "postgres", "-c", "CHECKPOINT"]
 FOLLOWING = ("Exactly one database host leads", "Every other database host follows", "Commits wait for the other room")
 """Checks that end a switchover."""
@@ -171,7 +176,7 @@ def _look(inventory: Inventory, fleet: Fleet) -> View:
 
 
 def _act(stage: Stage, leader: Member, target: Member, result: Switch, progress: Progress) -> None:
-    """Hold clients back, switch, let them through, verify."""
+    """Hold clients back, hand the primary's key over, let them through, verify."""
     inventory, fleet = stage.inventory, stage.fleet
     begin = time.monotonic()
 
@@ -179,28 +184,19 @@ def _act(stage: Stage, leader: Member, target: Member, result: Switch, progress:
         result.timeline.append(Moment(time.monotonic() - begin, what))
         progress.say(what)
 
-    hosts = [h.name for h in inventory.group("applications")]
     with progress.step(f"Switch over from {leader.host} to {target.host}"):
-        # Less to write at the shutdown of the old primary, while clients wait.
+        # Less for the former primary to recover from, and for the new one to replay.
         fleet.run(leader.host, CHECKPOINT, timeout=60.0, check=True)
         mark(f"checkpoint on {leader.host}")
-        with Asker(inventory) as asker, held_back(inventory, fleet, hosts, mark):
-            order = _Order(fleet, target.host, leader.host, inventory.cluster)
-            # The order comes back half a second after the new primary takes writes: clients need not wait for it.
-            remote.wait_until(
-                lambda: order.refused() or _leads(asker, inventory, target.host),
-                f"{target.host} takes writes",
-                deadline=SWITCH_LIMIT,
-                every=0.1,
-            )
-            mark(f"{target.host} leads")
-            remote.wait_until(
-                lambda: _routed(inventory, asker, target.host),
-                f"every HAProxy sees the primary on {target.host}",
-                deadline=SWITCH_LIMIT,
-                every=0.1,
-            )
-            mark("every HAProxy sees it")
+        handover = Handover(inventory, leader.host, target.host)
+        hold = _Hold(stage, leader.host, target.host, mark)
+        hold.wait_paused()
+        try:
+            handover.act()
+            mark(f"the primary's key is {target.host}'s")
+        finally:
+            # Every application host lets its clients through by itself, whatever becomes of this process.
+            hold.wait_resumed()
     with progress.step("Wait until every standby follows"):
         remote.wait_until(
             lambda: all(line.ok for line in check(look(inventory, fleet)) if line.what in FOLLOWING),
@@ -211,86 +207,152 @@ def _act(stage: Stage, leader: Member, target: Member, result: Switch, progress:
         mark("every standby follows, commits wait for the other room")
     result.after = target.host
     result.held = True
-    result.sentence = f"{target.host} leads; clients were held back for {_held_for(result.timeline):.1f} s."
+    result.sentence = f"{target.host} leads; clients were held back for {hold.longest:.2f} s."
 
 
-class _Order:
-    """Patroni's switchover, ordered in a thread of its own.
+class _Hold:
+    """`hold.py` on every application host: says when all hold their clients back, and when all let them through."""
 
-    It is given on the member itself, whose own configuration holds the password of Patroni's REST interface.
-    """
+    def __init__(self, stage: Stage, former: str, new: str, mark: Callable[[str], None]) -> None:
+        inventory = stage.inventory
+        self._hosts = [h.name for h in inventory.group("applications")]
+        self._mark = mark
+        self._said: dict[str, dict[str, float]] = {name: {} for name in self._hosts}
+        self._heard = threading.Condition()
+        port = str(inventory.ports["pgbouncer"])
+        command = ["python3", "-", port, inventory.cluster, former, new, str(PAUSE_LIMIT), str(HOLD_LIMIT)]
+        script = (Path(__file__).parent / "hold.py").read_text(encoding="utf-8")
+        self._results: dict[str, remote.Result] = {}
 
-    def __init__(self, fleet: Fleet, target: str, leader: str, cluster: str) -> None:
-        command = ["patronictl", "switchover", cluster, "--force", "--leader", leader, "--candidate", target]
-        self._results: list[remote.Result] = []
-        threading.Thread(
-            target=lambda: self._results.append(fleet.run(target, command, timeout=SWITCH_LIMIT)), daemon=True
-        ).start()
+        def work() -> None:
+            self._results = stage.fleet.run_each(
+                dict.fromkeys(self._hosts, command),
+                stdin=script,
+                timeout=PAUSE_LIMIT + HOLD_LIMIT + 15,
+                tell=self._hear,
+            )
+            with self._heard:
+                self._heard.notify_all()
 
-    def refused(self) -> bool:
-        """Raise when Patroni said no; otherwise False.
+        self._thread = threading.Thread(target=work, daemon=True)
+        self._thread.start()
+
+    def _hear(self, host: str, word: str) -> None:
+        with self._heard:
+            self._said[host][word] = time.monotonic()
+            self._heard.notify_all()
+
+    def wait_paused(self) -> None:
+        """Wait until every application host holds its clients back.
 
         Raises:
-            RemoteError: with what Patroni said.
+            RemoteError: one does not; nothing has been switched, and all let their clients through by themselves.
         """
-        for result in self._results:
-            if not result.ok:
-                said = (result.stderr or result.stdout).strip().splitlines()
-                raise remote.RemoteError(
-                    f"Patroni did not switch over ({result.host}): {said[-1] if said else 'no answer'}. "
-                    "Clients were let through again; see `sias cluster check`."
-                )
-        return False
-
-
-@contextmanager
-def held_back(inventory: Inventory, fleet: Fleet, hosts: list[str], mark: Callable[[str], None]) -> Iterator[None]:
-    """PAUSE writers in every PgBouncer for the block; RESUME whatever happens. Reads of replicas go on.
-
-    Raises:
-        RemoteError: a PgBouncer could not be paused within its limit; everything has been resumed.
-    """
-    port = inventory.ports["pgbouncer"]
-    paused = _console(port, f"PAUSE {inventory.cluster}")
-    try:
-        answers = fleet.run_all(paused, hosts=hosts, timeout=PAUSE_LIMIT)
-        refused = [f"{name}: {(a.stderr or 'out of time').strip()}" for name, a in answers.items() if not a.ok]
-        if refused:
-            raise remote.RemoteError(
-                f"PgBouncer could not hold clients back ({'; '.join(refused)}). Nothing was switched; look for long "
-                "transactions there and try again."
+        with self._heard:
+            self._heard.wait_for(
+                lambda: (
+                    all({"paused", "busy", "resumed"} & said.keys() for said in self._said.values())
+                    or bool(self._results)
+                ),
+                timeout=PAUSE_LIMIT + 5,
             )
-        mark(f"PgBouncer holds clients back on {', '.join(hosts)}")
-        yield
-    finally:
-        resume = _console(port, f"RESUME {inventory.cluster}")
-        answers = fleet.run_all(resume, hosts=hosts, timeout=10.0)
-        # Not paused is what RESUME complains about after a failed PAUSE: that is what is wanted.
-        stuck = [n for n, a in answers.items() if not a.ok and "not paused" not in a.stderr]
-        mark("PgBouncer lets clients through" + (f", except on {', '.join(stuck)}" if stuck else ""))
+            free = [name for name, said in self._said.items() if "paused" not in said]
+        if free:
+            self._thread.join()
+            why = "; ".join(
+                f"{n}: {(self._results[n].stderr or 'transactions did not end').strip()[-200:]}" for n in free
+            )
+            raise remote.RemoteError(
+                f"PgBouncer could not hold clients back within {PAUSE_LIMIT:.0f} s ({why}). Nothing was switched; look for "
+                "long transactions there and try again."
+            )
+        self._mark(f"PgBouncer holds clients back on {', '.join(self._hosts)}")
+
+    def wait_resumed(self) -> None:
+        """Wait until every application host lets its clients through.
+
+        Raises:
+            RemoteError: one did not see the new primary in time, or could not resume.
+        """
+        self._thread.join()
+        stuck = [name for name, said in self._said.items() if "resumed" not in said]
+        late = [name for name, said in self._said.items() if "routed" not in said]
+        self._mark("PgBouncer lets clients through" + (f", except on {', '.join(stuck)}" if stuck else ""))
         if stuck:
-            raise remote.RemoteError(f"PgBouncer on {', '.join(stuck)} could not be resumed: run `{resume}` there now.")
+            why = "; ".join(f"{name}: {self._results[name].stderr.strip()[-200:]}" for name in stuck)
+            raise remote.RemoteError(
+                f"PgBouncer could not be resumed ({why}): on that host, `systemctl restart pgbouncer`."
+            )
+        if late:
+            raise remote.RemoteError(
+                f"{', '.join(late)} did not see the new primary within {HOLD_LIMIT:.0f} s and let clients through all the "
+                "same. See `sias cluster check`."
+            )
+
+    @property
+    def longest(self) -> float:
+        """Seconds for which clients were held back, on the host where it lasted longest."""
+        return max((said["resumed"] - said["paused"] for said in self._said.values()), default=0.0)
 
 
-def _console(port: int, command: str) -> str:
-    """Shell line for PgBouncer's console: by its socket and as its own user, so that no password is needed."""
-    return "runuser -u $(systemctl show -P User pgbouncer) -- " + PGBOUNCER_CONSOLE.format(port=port, command=command)
+class Handover:
+    """Gives the primary's key of etcd to a synchronous standby, in one transaction.
 
+    Patroni's own switchover takes two seconds and more in which nobody may write: it stops PostgreSQL, looks once a
+    second whether it has stopped, and only then lets go. Here the standby's Patroni is given the key, on its own lease:
+    it wakes at once and promotes, and the former primary's finds that it has lost the key and steps down. No
+    acknowledged write can be lost by that, for the reason and by the same rewrite of /sync as in
+    siasops/guard/ARGUMENT.md: whoever /sync names has everything that was acknowledged.
+    """
 
-def _leads(asker: Asker, inventory: Inventory, host: str) -> bool:
-    answer = asker.get(inventory.hosts[host].address, inventory.ports["patroni"], "/primary")
-    return answer is not None and answer.status_code == 200  # noqa: PLR2004 - HTTP
+    def __init__(self, inventory: Inventory, former: str, new: str) -> None:
+        self._former, self._new = former, new
+        self._prefix = f"/service/{inventory.cluster}/"
+        self._endpoints = [f"{h.address}:{inventory.ports['etcd_client']}" for h in inventory.group("etcd")]
+        paths = {name: str(inventory.pki / name) for name in ("controller.crt", "controller.key", "ca.crt")}
+        self._etcd = Etcd(Identity(paths["controller.crt"], paths["controller.key"], paths["ca.crt"]))
+        self._endpoint, self._before = self._read()  # connected, and refused early, while nobody waits yet
 
+    def _read(self) -> tuple[str, Cluster]:
+        failure = ""
+        for endpoint in self._endpoints:
+            try:
+                self._keys = self._etcd.under(endpoint, self._prefix)
+            except OSError as error:
+                failure = str(error)
+                continue
+            cluster = read_cluster(self._keys, self._prefix, None)
+            if cluster.leader != self._former:
+                raise remote.RemoteError(f"{cluster.leader or 'Nobody'} leads by now, not {self._former}: look again.")
+            if cluster.hindrance or self._new not in cluster.standbys:
+                why = cluster.hindrance or f"{self._new} is no synchronous standby"
+                raise remote.RemoteError(f"Nothing was switched: {why}. See `sias cluster check`.")
+            return endpoint, cluster
+        raise remote.RemoteError(f"No voter of etcd answers ({failure}): nothing was switched.")
 
-def _routed(inventory: Inventory, asker: Asker, host: str) -> bool:
-    for front in inventory.group("applications"):
-        answer = asker.get(front.address, inventory.ports["haproxy_metrics"], "/metrics")
-        if answer is None or haproxy_up(answer.text, "pg_primary") != (host,):
-            return False
-    return True
+    def act(self) -> None:
+        """Hand the key over.
 
-
-def _held_for(timeline: list[Moment]) -> float:
-    held = [m.at for m in timeline if "holds clients back" in m.what]
-    free = [m.at for m in timeline if "lets clients through" in m.what]
-    return free[0] - held[0] if held and free else 0.0
+        Raises:
+            RemoteError: etcd refuses, or does not say whether it did; see `sias cluster status`.
+        """
+        _, cluster = self._read()
+        member = self._keys.get(f"{self._prefix}members/{self._new}")
+        if member is None or member.lease == "0":
+            raise remote.RemoteError(f"Patroni on {self._new} holds no lease of its own: nothing was switched.")
+        sync = self._keys[f"{self._prefix}sync"]
+        leader_key, sync_key = encode(f"{self._prefix}leader"), encode(f"{self._prefix}sync")
+        compare = [
+            {"key": leader_key, "target": "MOD", "result": "EQUAL", "mod_revision": str(cluster.leader_revision)},
+            {"key": sync_key, "target": "MOD", "result": "EQUAL", "mod_revision": str(cluster.sync_revision)},
+        ]
+        success: list[dict[str, Any]] = [
+            {"request_put": {"key": leader_key, "value": encode(self._new), "lease": member.lease}},
+            {"request_put": {"key": sync_key, "value": encode(sync.value)}},
+        ]
+        try:
+            done = self._etcd.transaction(self._endpoint, compare, success)
+        except OSError as error:
+            raise remote.RemoteError(f"etcd did not say whether the key was handed over: {error}.") from error
+        if not done:
+            raise remote.RemoteError("The cluster changed at that moment; nothing was switched. Try again.")

@@ -164,7 +164,7 @@ def resolve(wanted: str) -> Path:
         return direct.resolve()
     if named.is_file():
         return named
-    known = ", ".join(sorted(p.stem for p in (ROOT / "inventory").glob("*.yml")))
+    known = ", ".join(sorted(p.stem for p in (ROOT / "inventory").glob("*.yml") if p.stem != "calendar"))
     raise UserError(f"There is no inventory “{wanted}”. Known here: {known}; or give a path.", USAGE)
 
 

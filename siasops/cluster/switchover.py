@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from siasops import remote
+from siasops.calendar import records
 from siasops.cluster.check import Line, check
 from siasops.cluster.client import Asker
 from siasops.cluster.view import Member, View, look
@@ -155,7 +156,11 @@ def run(inventory: Inventory, room: str, *, dry: bool, progress: Progress) -> Sw
                 f"Would make {target.host} primary instead of {leader.host}. Nothing was done; `--yes` does it."
             )
             return result
-        _act(Stage(inventory, fleet), leader, target, result, progress)
+        what = f"primary moved from {leader.host} to {target.host}"
+        with records.recording(inventory, kind="switchover", what=what) as entry:
+            _act(Stage(inventory, fleet), leader, target, result, progress)
+            entry.felt = records.Felt(writes_held=_held_for(result.timeline))
+            entry.outcome, entry.why = ("done", "") if result.held else ("failed", result.sentence)
         return result
 
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "backup": "siasops.backup.cli:backup",
     "data": "siasops.data.cli:data",
     "drill": "siasops.drill.cli:drill",
+    "load": "siasops.load.cli:load",
     "calendar": "siasops.calendar.cli:calendar",
 }
 """Where each command lives. Imported when called, so that `sias --help` answers at once."""

@@ -1,0 +1,280 @@
+"""Load tests: what is offered is decided beforehand, what was not offered says nothing, objectives decide."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from siasops.errors import UserError
+from siasops.inventory import ROOT, Inventory
+from siasops.load import compare, report, scenario
+from siasops.load.resources import Usage, group_of
+from siasops.load.run import Result
+from siasops.load.samples import COLUMNS, Sample, longest_silence, percentile, read
+from siasops.load.schedule import Arrival, arrivals, mine
+from siasops.load.verdict import Fault, Verdict, judge
+
+OBJECTIVES = {
+    "rate": 10, "failed": 0.001, "offered": 0.99, "late": 0.1, "writes": ["save"],
+    "mix": {"search": {"share": 3, "p95": 0.3}, "save": {"share": 1, "p95": 0.5}},
+}  # fmt: skip
+PHASES = [{"name": "peak", "rate": 10.0, "seconds": 60.0, "judged": True}]
+PLAN: dict[str, Any] = {
+    "seed": 1, "phases": PHASES, "shares": {"search": 3, "save": 1},
+    "sites": [{"code": "57463", "room": "a", "population": 300}, {"code": "57672", "room": "b", "population": 100}],
+}  # fmt: skip
+IDLE = [Usage(float(t), {"load generator": 0.2}, 0.3, 0.0, 0.5, 0.2) for t in range(0, 60, 2)]
+HIGH_RATE = [{"name": f"{r}", "rate": float(r), "seconds": 60.0, "judged": True} for r in (5, 10, 20)]
+
+
+def answers(planned: list[Arrival], latency: float = 0.05, **changed: Any) -> list[Sample]:
+    """One good answer for each arrival, unless changed."""
+    return [
+        Sample(**{
+            "arrival": a.number, "first": True, "kind": a.kind, "phase": a.phase, "room": a.room, "intended": a.at,
+            "started": a.at + 0.001, "ended": a.at + latency, "status": 200, "why": "", "served_by": "app-a1", **changed,
+        })
+        for a in planned
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def planned() -> list[Arrival]:
+    return list(arrivals(PLAN))
+
+
+def verdict(planned: list[Arrival], samples: list[Sample], usages: list[Usage] = IDLE, **given: Any) -> Verdict:
+    return judge(planned, samples, usages, **{"phases": PHASES, "objectives": OBJECTIVES, **given})
+
+
+def test_arrivals_come_at_the_rate_and_in_the_shares_asked_for_and_the_same_ones_each_time(
+    planned: list[Arrival],
+) -> None:
+    long = list(arrivals({**PLAN, "phases": [{**PHASES[0], "seconds": 1000.0}]}))
+    assert len(long) == pytest.approx(10_000, rel=0.05)
+    assert Counter(a.kind for a in long)["search"] / len(long) == pytest.approx(0.75, abs=0.02)
+    assert Counter(a.room for a in long)["a"] / len(long) == pytest.approx(0.75, abs=0.02)
+    assert [a.at for a in long] == sorted(a.at for a in long)
+    assert list(arrivals(PLAN)) == planned != list(arrivals({**PLAN, "seed": 2}))
+
+
+def test_workers_share_the_arrivals_without_a_gap_or_a_double(planned: list[Arrival]) -> None:
+    shared = sorted((a for w in range(3) for a in mine(PLAN, w, 3)), key=lambda a: a.number)
+    assert shared == planned
+
+
+def test_a_run_within_its_objectives_holds(planned: list[Arrival]) -> None:
+    found = verdict(planned, answers(planned))
+    assert found.word == "held", found
+    assert len(found.promises) == 3
+    assert found.limit.startswith("not the processor")
+
+
+def test_latency_counts_from_the_intended_start_so_that_a_stall_is_felt_by_all_who_came(planned: list[Arrival]) -> None:
+    # Everybody who comes between 20 and 30 s is answered at 30 s, each within a millisecond of being asked.
+    stalled = [replace(s, started=s.intended, ended=30.0) if 20 <= s.intended < 30 else s for s in answers(planned)]
+    found = verdict(planned, stalled)
+    assert found.word == "failed"
+    assert found.figures["search"]["p95"] > 5
+
+
+@pytest.mark.parametrize("kind", ["search", "save"])
+def test_one_slow_kind_fails_the_run_though_the_others_are_fast(planned: list[Arrival], kind: str) -> None:
+    slow = [replace(s, ended=s.intended + 0.6) if s.kind == kind else s for s in answers(planned)]
+    assert [p.what for p in verdict(planned, slow).promises if not p.held] == [f"{kind}, 95 %"]
+
+
+def test_failures_are_never_fast_answers(planned: list[Arrival]) -> None:
+    failing = [replace(s, why="503") if s.arrival % 50 == 0 else s for s in answers(planned)]
+    found = verdict(planned, failing)
+    assert [p.what for p in found.promises if not p.held] == ["failed requests"]
+    assert verdict(planned, answers(planned, why="503")).word == "failed"
+
+
+def test_a_run_that_did_not_offer_its_rate_is_invalid_however_fast_it_was(planned: list[Arrival]) -> None:
+    found = verdict(planned, answers(planned)[: int(len(planned) * 0.98)])
+    assert found.word == "invalid"
+    assert "never came" in found.complaints[0]
+    late = [replace(s, started=s.intended + 0.2, ended=s.intended + 0.25) for s in answers(planned)]
+    assert "came later than 0.1 s" in verdict(planned, late).complaints[0]
+
+
+def test_a_run_whose_generator_was_the_bottleneck_is_invalid(planned: list[Arrival]) -> None:
+    found = verdict(planned, answers(planned), [replace(u, busiest_worker=0.97) for u in IDLE])
+    assert found.word == "invalid"
+    assert "generator was the bottleneck" in found.complaints[0]
+
+
+def test_nothing_offered_is_not_held() -> None:
+    assert verdict([], []).word == "invalid"
+
+
+def test_a_phase_that_is_not_judged_may_be_slow() -> None:
+    phases = [{**PHASES[0], "name": "spike", "judged": False}, PHASES[0]]
+    planned = list(arrivals({**PLAN, "phases": phases}))
+    samples = [replace(s, ended=s.intended + 2) if s.phase == "spike" else s for s in answers(planned)]
+    assert verdict(planned, samples, phases=phases).word == "held"
+    assert verdict(planned, samples, phases=[{**p, "judged": True} for p in phases]).word == "failed"
+
+
+def test_the_knee_is_the_last_step_that_holds_and_the_broken_one_is_named() -> None:
+    planned = list(arrivals({**PLAN, "phases": HIGH_RATE}))
+    busy = [Usage(float(t), {"PostgreSQL": 1.4, "application": 0.5}, 0.97, 0.0, 0.5) for t in range(120, 180, 2)]
+    samples = [replace(s, ended=s.intended + 0.4) if s.phase == "20" else s for s in answers(planned)]
+    found = verdict(planned, samples, [*IDLE, *busy], phases=HIGH_RATE, knee=True)
+    assert (found.word, found.knee) == ("held", 10)
+    assert "search, 95 %: 400 ms" in found.remarks[0]
+    assert "the processor, 97% in use, of that PostgreSQL 74%" in found.remarks[0]
+    low = verdict(planned, answers(planned, latency=0.4), phases=HIGH_RATE, knee=True)
+    assert (low.word, low.knee) == ("failed", None)
+
+
+FAULT = Fault("room-loss", begin=20.0, end=50.0, write_gap=15.0, read_gap=8.0)
+
+
+@pytest.mark.parametrize(
+    ("back", "said"), [({"search": 26.0, "save": 30.0}, []), ({"search": 29.0, "save": 30.0}, ["read"]),
+                       ({"search": 26.0, "save": 36.0}, ["write"])],
+)  # fmt: skip
+def test_a_fault_is_judged_by_its_gaps_and_the_rest_of_the_run_by_its_latencies(
+    planned: list[Arrival], back: dict[str, float], said: list[str]
+) -> None:
+    samples = [replace(s, why="503") if FAULT.begin <= s.intended < back[s.kind] else s for s in answers(planned)]
+    found = verdict(planned, samples, fault=FAULT)
+    assert [p.what for p in found.promises if not p.held] == [
+        f"longest time without a {w} during room-loss" for w in said
+    ]
+    slow_after = [replace(s, ended=s.ended + 3) if s.intended > FAULT.end else s for s in samples]
+    assert verdict(planned, slow_after, fault=FAULT).word == "failed"
+
+
+def test_a_drill_that_lost_a_write_fails_the_load_test(planned: list[Arrival]) -> None:
+    found = verdict(planned, answers(planned), fault=replace(FAULT, exit_code=1))
+    assert [p.what for p in found.promises if not p.held] == ["verdict of the drill room-loss"]
+
+
+def test_percentiles_are_exact_and_absent_without_values() -> None:
+    assert percentile([0.1] * 95 + [9.0] * 5, 0.95) == 0.1
+    assert percentile([0.1] * 94 + [9.0] * 6, 0.95) == 9.0
+    assert percentile([], 0.95) != percentile([], 0.95)
+
+
+def test_silence_at_the_edges_counts(planned: list[Arrival]) -> None:
+    samples = [s for s in answers(planned) if 10 < s.intended < 12]
+    assert longest_silence(samples, 0, 30) == pytest.approx(18, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "command", "group"),
+    [("postgres", "postgres: checkpointer", "PostgreSQL"), ("python3", "gunicorn: worker", "application"),
+     ("python", "python -m locust --worker", "load generator"), ("bash", "-bash", "other")],
+)  # fmt: skip
+def test_processes_are_grouped(name: str, command: str, group: str) -> None:
+    assert group_of(name, command) == group
+
+
+def test_samples_are_read_back_and_a_damaged_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "samples-0.csv"
+    good = [5, 1, "search", "peak", "a", 1.0, 1.0, 1.2, 200, "", "app-a1"]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, good])
+    (sample,) = read(tmp_path)
+    assert (sample.arrival, sample.first, sample.latency) == (5, True, pytest.approx(0.2))
+    path.write_text(path.read_text() + "6,1,sea", encoding="utf-8")
+    with pytest.raises(UserError, match=r"samples-0.csv, line 3"):
+        read(tmp_path)
+    with pytest.raises(UserError, match="No request was logged"):
+        read(tmp_path.parent / "nowhere")
+
+
+def past(*seconds: float, verdict: str = "held", scenario: str = "plateau") -> list[dict[str, Any]]:
+    return [
+        {"run": f"{i}-{s}", "scenario": scenario, "verdict": verdict, "figures": {"search": {"p95": s}}}
+        for i, s in enumerate(seconds)
+    ]
+
+
+def test_a_run_is_slower_only_outside_what_its_baseline_differs_by() -> None:
+    (now,) = past(0.21)
+    assert not compare.compare({**now, "run": "now"}, past(0.1, 0.15, 0.2))[0].worse
+    (worse,) = compare.compare({**now, "run": "now"}, past(0.1, 0.12, 0.14))
+    assert (worse.worse, worse.middle, worse.worst) == (True, 0.12, 0.14)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "said"),
+    [(past(0.1, 0.1), "there are 2"), (past(0.1, 0.1, 0.1, verdict="invalid"), "there are 0"),
+     (past(0.1, 0.1, 0.1, scenario="soak"), "also holds: soak")],
+)  # fmt: skip
+def test_a_baseline_that_is_none_is_refused(baseline: list[dict[str, Any]], said: str) -> None:
+    (now,) = past(0.1)
+    with pytest.raises(UserError, match=said):
+        compare.compare({**now, "run": "now"}, baseline)
+
+
+def test_the_page_stands_by_itself_and_escapes_what_it_shows(planned: list[Arrival], tmp_path: Path) -> None:
+    samples = [replace(s, why="<script>") if s.arrival == 7 else s for s in answers(planned)]
+    result = Result(
+        "20261125-000000-plateau", "plateau", "lab", "Does it hold?", {}, 10.0, {}, verdict(planned, samples)
+    )
+    report.write(tmp_path, result, samples, IDLE, {"replica behind, MiB": {"db-b1": [(0.0, 1.0), (10.0, 2.0)]}})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "").replace("http-", "")
+    assert "&lt;script&gt;" in page
+    assert "replica behind" in page
+    assert json.loads((tmp_path / "result.json").read_text())["verdict"] == "failed"
+    assert "| search |" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize("name", scenario.names())
+def test_each_scenario_is_valid_and_says_what_it_asks(name: str, inventory: Inventory) -> None:
+    found = scenario.load(name)
+    assert found.question.rstrip().endswith("?")
+    assert len(found.expected.split()) >= 8
+    assert found.drill in {None, "any", "room-loss"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({"phases": []}, "phases"), ({"drill": "room-loss", "drill_at": 99}, "after the load has ended"),
+     ({"colour": "red"}, "colour"), ({"phases": [{"name": "a", "rate": 0, "seconds": 1}]}, "phases/0/rate")],
+)  # fmt: skip
+def test_a_wrong_scenario_is_refused_with_its_place(changed: dict[str, Any], said: str, tmp_path: Path) -> None:
+    good = {"question": "Does it hold what it should?", "expected": "Everything that was promised.",
+            "phases": [{"name": "a", "rate": 1, "seconds": 9}]}  # fmt: skip
+    (tmp_path / "x.yml").write_text(yaml.safe_dump({**good, **changed}))
+    with pytest.raises(UserError, match=said):
+        scenario.load("x", tmp_path)
+
+
+def test_both_rooms_serve_about_as_many_inhabitants(inventory: Inventory) -> None:
+    found = scenario.sites(inventory)
+    assert len(found) == 120
+    people = Counter()
+    for site in found:
+        people[site.room] += site.population
+    assert max(people.values()) / min(people.values()) < 1.05
+
+
+def test_journeys_are_kinds_of_the_mix_and_shares_make_a_whole(inventory: Inventory) -> None:
+    mix = inventory.facts["sias_load"]["mix"]
+    listed = subprocess.run(
+        [sys.executable, "-m", "loadtests.journeys"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert set(json.loads(listed.stdout)) <= set(mix)
+    assert set(inventory.facts["sias_load"]["writes"]) <= set(mix)
+    assert sum(m["share"] for m in mix.values()) == pytest.approx(100)
+
+
+def test_a_sample_has_the_columns_that_workers_write() -> None:
+    assert set(asdict(answers(list(mine(PLAN, 0, 1))[:1])[0])) == set(COLUMNS)

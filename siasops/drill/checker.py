@@ -226,8 +226,8 @@ def _older(reads: Sequence[LedgerRead], known: Sequence[tuple[float, int, int]],
     return stale
 
 
-def replica_staleness(ops: Sequence[LedgerOp], reads: Sequence[LedgerRead]) -> float:
-    """Worst age of what a read through `sias_ro` showed, in seconds.
+def staleness(ops: Sequence[LedgerOp], reads: Sequence[LedgerRead], database: str) -> float:
+    """Worst age of what a read through `database` showed, in seconds; through `sias` it must be 0.
 
     That is how long ago the first write that it did not see had been acknowledged when it began; 0 when all were fresh.
     """
@@ -237,7 +237,7 @@ def replica_staleness(ops: Sequence[LedgerOp], reads: Sequence[LedgerRead]) -> f
             acked[op.client].append((op.sequence, op.ended))
     worst = 0.0
     for read in reads:
-        if read.outcome is not Outcome.OK or read.database != "sias_ro":
+        if read.outcome is not Outcome.OK or read.database != database:
             continue
         for client, entries in acked.items():
             seen = (read.seen or {}).get(client, 0)

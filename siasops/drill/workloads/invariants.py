@@ -30,7 +30,7 @@ TABLES = {
 }
 MOVE = "UPDATE drill.account SET balance = balance + %s WHERE id = %s"
 RECORD = "INSERT INTO drill.transfer (run, id) VALUES (%s, %s) RETURNING id"
-CLAIM = "INSERT INTO drill.claim (run, key, client) VALUES (%s, %s, %s) RETURNING number"
+CLAIM = "INSERT INTO drill.claim (run, key, client) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING RETURNING number"
 SNAPSHOT = "SELECT host(inet_server_addr()), count(*), sum(balance) FROM drill.account"
 TRANSFER_PERIOD = 0.25
 CLAIM_PERIOD = 0.5

@@ -261,7 +261,7 @@ def test_reads_of_one_register_are_linearizable_and_one_taken_back_is_found(seed
 def test_reads_of_a_replica_may_lag_and_their_age_is_measured() -> None:
     ops = [acked(1, 1.0), acked(2, 2.0), acked(3, 5.0)]
     lagging = read(6.5, 1, "sias_ro")
-    assert checker.replica_staleness(ops, [lagging, read(6.6, 3, "sias_ro")]) == pytest.approx(4.5)
+    assert checker.staleness(ops, [lagging, read(6.6, 3, "sias_ro")], "sias_ro") == pytest.approx(4.5)
     assert checker.check_reads(ops, [lagging])[0].rule == "something was compared"
 
 

@@ -118,7 +118,7 @@ header { border-left:8px solid var(--verdict); padding:4px 0 4px 20px; margin-bo
 h1 { margin:0; font-size:30px; line-height:1.2 } h2 { font-size:19px; margin:0 0 12px }
 header p { margin:6px 0 0; color:var(--soft) } .verdict { color:var(--verdict); font-weight:700 }
 section { background:var(--paper); border:1px solid var(--rule); border-radius:10px; padding:22px 24px; margin:0 0 22px }
-.big { display:grid; grid-template-columns:repeat(auto-fit,minmax(170px,1fr)); gap:14px; margin:0 0 22px; padding:0 }
+.big { display:grid; grid-template-columns:repeat(auto-fit,minmax(145px,1fr)); gap:14px; margin:0 0 22px; padding:0 }
 .big div { background:var(--paper); border:1px solid var(--rule); border-radius:10px; padding:14px 18px }
 .big dt { color:var(--soft); font-size:13px } .big dd { margin:2px 0 0; font-size:26px; font-weight:650;
   font-variant-numeric:tabular-nums } .big small { display:block; font-size:13px; font-weight:400; color:var(--soft) }

@@ -32,7 +32,7 @@ lab: tools ## build two rooms and a witness, deploy everything, load data, say w
 	@$(SUDO) env PATH="$(PATH)" $(BIN)/sias lab up $(if $(DEBIAN),--debian $(DEBIAN))
 
 .PHONY: test
-test: lint test-app test-platform ## everything: lint, unit and application tests, the lab, testinfra, two drills
+test: lint test-app test-platform ## everything: lint, unit and application tests, the lab, testinfra, the quick drills
 
 .PHONY: tools
 tools: var/.packages $(VENV)/.installed ## install what this machine lacks: Debian packages and a locked environment

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from siasops.cluster.view import View
-from siasops.drill.faults import Plan, Stage, front, primary
+from siasops.drill.faults import Plan, Stage, primary
 from siasops.drill.means.signals import BRICK, SignalFault
 
 
@@ -23,7 +23,7 @@ class BrickKill(SignalFault):
 
     def victims(self, stage: Stage, view: View) -> list[str]:
         """Take the brick of the primary's room."""
-        return [front(view, primary(view).room)]
+        return [stage.inventory.group("bricks", room=primary(view).room)[0].name]
 
     def heal(self, stage: Stage, plan: Plan) -> None:
         """Start it, as an operator would."""

@@ -119,6 +119,12 @@ def test_what_was_stopped_goes_on_when_it_is_healed(name: str, stage: Stage) -> 
     assert {host for host, line in fleet.told if "kill -CONT 4242 4243" in line} == stopped
 
 
+def test_a_brick_is_killed_where_one_is_even_when_another_host_holds_the_address(stage: Stage) -> None:
+    fronts = {h.name for h in stage.inventory.group("applications", room="a")}
+    (host,) = registry.find("brick-kill").plan(stage, view(stage.inventory))["pids"]
+    assert host in fronts & {h.name for h in stage.inventory.group("bricks")}
+
+
 def test_the_loss_of_a_room_takes_every_host_of_it_and_none_other(stage: Stage) -> None:
     inventory = stage.inventory
     lost = registry.find("room-loss").plan(stage, view(inventory))["hosts"]

@@ -39,6 +39,8 @@ INSTALLED_APPS = [
     "sias.tasks",
     "sias.households",
     "sias.api",
+    "sias.evaluations",
+    "sias.notes",
     "sias.documents",
     "sias.population",
 ]

@@ -14,6 +14,8 @@ urlpatterns = [
     path("healthz/ready", platform.ready, name="ready"),
     path("metrics", platform.metrics_page, name="metrics"),
     path("", include("sias.repertoire.urls")),
+    path("", include("sias.evaluations.urls")),
+    path("", include("sias.notes.urls")),
     path("", include("sias.households.urls")),
     path("", include("sias.documents.urls")),
     path("", include("sias.tasks.urls")),

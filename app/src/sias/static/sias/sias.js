@@ -57,3 +57,107 @@ document.addEventListener("keydown", (event) => {
   const next = here < 0 ? 0 : here + (event.key === "j" ? 1 : -1);
   rows[Math.min(Math.max(next, 0), rows.length - 1)].focus();
 });
+
+// Answers save themselves, one field at a time. Without this file the button saves them all.
+for (const form of document.querySelectorAll("form[data-autosave]")) {
+  const status = document.getElementById("sauvegarde");
+  const pending = new Map(); // question -> timer, or "sending"
+  const say = (text, bad) => {
+    status.textContent = (bad ? "" : "✓ ") + text;
+    status.classList.toggle("unsaved", bad);
+  };
+  const fieldOf = (element) => element.closest("[data-question]");
+  const complain = (field, text) => {
+    const place = field.querySelector(".error");
+    place.textContent = text;
+    place.hidden = !text;
+    field.classList.toggle("wrong", Boolean(text));
+    for (const control of field.querySelectorAll("input:not([type=hidden]), select, textarea")) {
+      if (text) control.setAttribute("aria-invalid", "true"); else control.removeAttribute("aria-invalid");
+    }
+  };
+  const offer = (field, answer) => {
+    complain(field, answer.message);
+    const place = field.querySelector(".error");
+    const choice = document.createElement("span");
+    choice.className = "choose";
+    const button = (label, act) => {
+      const made = document.createElement("button");
+      made.type = "button";
+      made.className = "secondary";
+      made.textContent = label;
+      made.addEventListener("click", () => { choice.remove(); act(); });
+      choice.append(made);
+    };
+    button(`Garder la mienne : ${answer.mine}`, () => save(field));
+    button(`Prendre l'autre : ${answer.theirs}`, () => {
+      const wanted = [].concat(answer.theirs_value ?? []);
+      for (const control of field.querySelectorAll("input:not([type=hidden]), select, textarea")) {
+        if (control.type === "checkbox") control.checked = wanted.includes(control.value);
+        else if (control.tagName === "SELECT") control.value = wanted[0] ?? "";
+        else control.value = answer.theirs === "(vide)" ? "" : answer.theirs.replace(" €", "");
+      }
+      complain(field, "");
+      say("Toutes les informations sont sauvegardées.", pending.size > 0);
+    });
+    place.append(document.createElement("br"), choice);
+    choice.querySelector("button").focus();
+  };
+  const save = async (field) => {
+    const code = field.dataset.question;
+    window.clearTimeout(pending.get(code));
+    pending.set(code, "sending");
+    say("Enregistrement en cours…", true);
+    const body = new URLSearchParams();
+    for (const [name, value] of new FormData(form)) {
+      if (name === "csrfmiddlewaretoken" || name.slice(name.indexOf("-") + 1) === code) body.append(name, value);
+    }
+    const sent = body.getAll(`reponse-${code}`).join("\u0000");
+    body.append("idempotency_key", [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(16)).join(""));
+    let answer;
+    let response;
+    try {
+      response = await fetch(form.action, { method: "POST", body, headers: { "X-Requested-With": "fetch" }, redirect: "error" });
+      answer = await response.json();
+    } catch {
+      // No network, a failover, a session that ended: what was typed stays, and is sent again.
+      say("Pas encore enregistré : le service ne répond pas. Nouvel essai dans 5 s, laissez cette page ouverte.", true);
+      pending.set(code, window.setTimeout(() => save(field), 5000));
+      return;
+    }
+    pending.delete(code);
+    if (response.ok) {
+      field.querySelector(`[name="base-${code}"]`).value = answer.base[code];
+      complain(field, "");
+      const again = new FormData(form).getAll(`reponse-${code}`).join("\u0000");
+      if (again !== sent) { save(field); return; }
+      if (pending.size === 0 && !form.querySelector(".wrong")) say(answer.saved, false);
+      else if (form.querySelector(".wrong")) say("Une réponse n'est pas enregistrée : elle est signalée en rouge.", true);
+      return;
+    }
+    say("Une réponse n'est pas enregistrée : elle est signalée en rouge.", true);
+    if (response.status === 409 && "base" in answer) {
+      field.querySelector(`[name="base-${code}"]`).value = answer.base;
+      offer(field, answer);
+    } else {
+      complain(field, answer.message);
+    }
+  };
+  form.addEventListener("change", (event) => {
+    const field = fieldOf(event.target);
+    if (field) save(field);
+  });
+  form.addEventListener("input", (event) => {
+    const field = fieldOf(event.target);
+    if (!field || !event.target.matches("textarea, input:not([type=checkbox])")) return;
+    const code = field.dataset.question;
+    say("Saisie en cours…", true);
+    if (pending.get(code) === "sending") return; // its answer looks whether more was typed
+    window.clearTimeout(pending.get(code));
+    pending.set(code, window.setTimeout(() => save(field), event.target.matches("textarea") ? 1500 : 60000));
+  });
+  form.addEventListener("submit", () => pending.clear());
+  window.addEventListener("beforeunload", (event) => {
+    if (pending.size > 0 || form.querySelector(".wrong")) event.preventDefault();
+  });
+}

@@ -1,0 +1,1 @@
+"""Evaluations of a household, flash and in-depth, and its situation: answers to versioned questionnaires."""

@@ -1,0 +1,1 @@
+"""Notes: what was three objects (notes, alerts, interviews) is one, with a type and a visibility."""

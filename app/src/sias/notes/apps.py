@@ -1,0 +1,14 @@
+"""Application configuration."""
+
+from django.apps import AppConfig
+
+
+class NotesConfig(AppConfig):
+    """Registers the module."""
+
+    name = "sias.notes"
+    label = "notes"
+
+    def ready(self) -> None:
+        """Register tab, head, panel and relations of this module."""
+        from sias.notes import panels, relations  # noqa: F401, PLC0415 - models are ready now

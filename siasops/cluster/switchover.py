@@ -70,6 +70,8 @@ class Switch:
     held: bool = False
     timeline: list[Moment] = field(default_factory=list)
     sentence: str = ""
+    clients_held: float | None = None
+    """Longest time that an application host held its clients back, in seconds."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, for `--json`."""
@@ -159,7 +161,7 @@ def run(inventory: Inventory, room: str, *, dry: bool, progress: Progress) -> Sw
         what = f"primary moved from {leader.host} to {target.host}"
         with records.recording(inventory, kind="switchover", what=what) as entry:
             _act(Stage(inventory, fleet), leader, target, result, progress)
-            entry.felt = records.Felt(writes_held=_held_for(result.timeline))
+            entry.felt = records.Felt(writes_held=result.clients_held)
             entry.outcome, entry.why = ("done", "") if result.held else ("failed", result.sentence)
         return result
 
@@ -212,6 +214,7 @@ def _act(stage: Stage, leader: Member, target: Member, result: Switch, progress:
         mark("every standby follows, commits wait for the other room")
     result.after = target.host
     result.held = True
+    result.clients_held = hold.longest
     result.sentence = f"{target.host} leads; clients were held back for {hold.longest:.2f} s."
 
 

@@ -41,6 +41,8 @@ INSTALLED_APPS = [
     "sias.api",
     "sias.evaluations",
     "sias.notes",
+    "sias.reception",
+    "sias.thirdparties",
     "sias.documents",
     "sias.population",
 ]

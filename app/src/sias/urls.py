@@ -19,6 +19,8 @@ urlpatterns = [
     path("", include("sias.households.urls")),
     path("", include("sias.documents.urls")),
     path("", include("sias.tasks.urls")),
+    path("", include("sias.reception.urls")),
+    path("", include("sias.thirdparties.urls")),
     path("api/v1/", api_urls()),
 ]
 handler500 = "sias.platform.failover.server_error"

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 
 from sias.history.models import Change
 
-SECRET = {"nir_encrypted", "nir_index"}  # that it changed may be told, its value not
+SECRET = {"nir_encrypted", "nir_index", "iban_index"}  # that it changed may be told, its value not
 # Columns that say nothing to a reader.
 SILENT = {"id", "version", "created_at", "updated_at", "updated_by_id", "created_by_id", "nir_index", "search"}
 SILENT_ENDINGS = ("_norm",)

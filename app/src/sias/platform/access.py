@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from django.core.exceptions import PermissionDenied
 from django.db import models
 
 
@@ -18,3 +19,9 @@ def requires(domain: str, action: str) -> Callable:
 def can(agent: object, domain: str, action: str, target: models.Model | None = None) -> bool:  # noqa: ARG001
     """Tell whether the agent may do the action, on this object when one is given."""
     return bool(agent.is_active)
+
+
+def check(agent: object, domain: str, action: str, target: models.Model | None = None) -> None:
+    """Raise PermissionDenied unless the agent may."""
+    if not can(agent, domain, action, target):
+        raise PermissionDenied

@@ -185,6 +185,13 @@ def act(task_id: int, version: int, action: str, agent: object, *, to: object = 
     return task
 
 
+def finish(task: Task, agent: object, what: str) -> None:
+    """Close a task because what it asked for was done elsewhere in the application, in the caller's transaction."""
+    task.state, task.closed_at, task.closed_by, task.version = Task.State.DONE, timezone.now(), agent, task.version + 1
+    task.save()
+    TaskEvent.objects.create(task=task, agent=agent, what=what)
+
+
 def close(application: str, external_key: str, *, agent: object = None, cancelled: bool = False) -> Task | None:
     """Close the task that an application pushed, from that application; None when there is none."""
     with transaction.atomic():

@@ -1,0 +1,1 @@
+"""Reception: contacts, appointments, referrals, and the timeline of a person."""

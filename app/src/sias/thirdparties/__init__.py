@@ -1,0 +1,1 @@
+"""Tiers: who is paid, shared with Finance."""

@@ -20,7 +20,7 @@ LEDGER_PERIOD = 0.16
 cores air."""
 READ_PERIOD = 0.1
 DOCUMENT_PERIOD = 1.5
-HTTP_RATES = {"read": 10.0, "write": 2.0}
+HTTP_RATES = {"read": 6.0, "write": 2.0}
 """Requests per second, offered whatever happens."""
 FINAL_DEADLINE = 30.0
 """Seconds for acknowledged documents to read back after convergence."""

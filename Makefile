@@ -15,9 +15,9 @@ VENV := var/venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/var/tools:$(PATH)
 
-# What a bare Debian 12 lacks. PostgreSQL is for the application's tests, which start a private cluster themselves.
+# What a bare Debian 12 lacks. Chromium opens the page of monitoring/consoles in its test. PostgreSQL is for the application's tests, which start a private cluster themselves.
 PACKAGES := python3 python3-venv openssh-client iproute2 nftables debian-archive-keyring \
-  lxc vagrant vagrant-lxc mmdebstrap apt-cacher-ng postgresql
+  lxc vagrant vagrant-lxc mmdebstrap apt-cacher-ng postgresql chromium
 
 define say
 @printf '\033[1m== %s\033[0m\n' "$(1)"

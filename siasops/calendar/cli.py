@@ -192,6 +192,15 @@ def incident(inventory: Inventory, what: str, started: datetime, minutes: float,
 
 
 @calendar.command()
+@click.pass_obj
+def publish(inventory: Inventory) -> None:
+    """Tell Prometheus of changes, drills and load tests again, for the page « Salle de contrôle »."""
+    from siasops import figures  # noqa: PLC0415 - it reads drills and load tests, which no other command here needs
+
+    figures.push(inventory)
+
+
+@calendar.command()
 @click.option("--year", type=click.IntRange(2000, 9999), help="This year by default.")
 @json_option
 @click.pass_obj

@@ -81,6 +81,10 @@ def switchover(inventory: Inventory, room: str, dry: bool, as_json: bool) -> Non
     Exit codes: 0 the primary stands in the room, 1 an assertion does not hold, 3 it could not be done.
     """
     outcome = switch.run(inventory, room, dry=dry, progress=Progress())
+    if outcome.timeline:
+        from siasops import figures  # noqa: PLC0415 - it reads drills and load tests, which nothing else here needs
+
+        figures.push(inventory)
     if as_json:
         emit_json(outcome.as_json())
     else:

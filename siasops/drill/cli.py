@@ -13,7 +13,7 @@ import click
 from rich.padding import Padding
 from rich.table import Table
 
-from siasops import remote
+from siasops import figures, remote
 from siasops.cluster.view import look
 from siasops.console import Progress, emit_json, json_option, out
 from siasops.drill import campaign, matrix, registry, report
@@ -87,6 +87,7 @@ def run(inventory: Inventory, name: str, runs: int, only_plan: bool, as_json: bo
         _campaign(inventory, [name], runs=runs, seed=0, as_json=as_json)
         return
     result = runner.run(inventory, name, progress=Progress())
+    figures.push(inventory)
     folder = inventory.var / "drills" / result.run
     if as_json:
         emit_json({**result.as_json(), "folder": str(folder)})

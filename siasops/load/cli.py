@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from siasops import figures
 from siasops.calendar.cli import in_force
 from siasops.console import Progress, emit_json, json_option, out
 from siasops.errors import COULD_NOT_RUN, HELD, USAGE, VERDICT_FAILED, UserError
@@ -71,6 +72,8 @@ def run(  # noqa: PLR0917 - click gives them by name
     if not url and (busy := in_force(inventory)):
         raise UserError(f"Not now: {busy}.")
     result = runner.run(inventory, wanted, workers=workers, url=url, drill=drill, scale=scale, progress=Progress())
+    if not url:
+        figures.push(inventory)
     verdict = result.verdict
     folder = comparison.folder_of(inventory, result.run)
     if as_json:

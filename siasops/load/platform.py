@@ -13,13 +13,14 @@ ACCOUNT = "operateur"
 STEP = 10.0
 """Seconds, as Prometheus scrapes."""
 QUERIES = {
-    "transactions per second": 'sum by (host) (rate(pg_stat_database_xact_commit{datname="sias"}[30s]))',
-    "sessions that run a statement": 'sum by (host) (sias_activity_count{state="active"})',
-    "requests waiting at HAProxy": "sum by (host) (haproxy_backend_current_queue)",
-    "sessions to PostgreSQL through HAProxy": 'sum by (host) (haproxy_backend_current_sessions{proxy=~"pg_.*"})',
+    "transactions per second": "sum by (host) (rate(sias_pg_commits_total[30s]))",
+    "sessions of clients": "max by (host) (sias_pg_connections)",
+    "commits waiting for a standby": "max by (host) (sias_pg_waiting_for_standby)",
+    "requests waiting at HAProxy": 'sum by (host) (haproxy_backend_current_queue{proxy="web_ready"})',
+    "connections waiting for PostgreSQL": 'sum by (host) (haproxy_backend_current_queue{proxy=~"pg_.*"})',
     "requests answered per second": "sum by (host) (rate(sias_http_requests_total[30s]))",
-    "replica behind, MiB": "max by (host) (sias_replication_lag_bytes) / 1048576",
-    "processor in use": '1 - avg by (host) (rate(node_cpu_seconds_total{mode="idle"}[30s]))',
+    "replica behind, MiB": "max by (standby) (sias_pg_standby_replay_behind_bytes) / 1048576",
+    "processor in use, share": 'max by (host) (1 - rate(node_cpu_seconds_total{mode="idle", cpu="0"}[30s]))',
 }
 
 
@@ -40,7 +41,7 @@ def ranges(inventory: Inventory, begin: float, seconds: float) -> dict[str, dict
                 series = data.get("data", {}).get("result", [])
                 if series:
                     found[what] = {
-                        s["metric"].get("host", "all"): [(float(t) - begin, float(v)) for t, v in s["values"]]
+                        next(iter(s["metric"].values()), "all"): [(float(t) - begin, float(v)) for t, v in s["values"]]
                         for s in series
                     }
     except (httpx.HTTPError, ValueError, OSError):

@@ -160,3 +160,10 @@ def test_an_alert_asks_for_figures_by_a_job_that_prometheus_reads(path: Path, ru
     jobs = set(re.findall(r"job_name: (\w+)", template))
     named = {job for value in re.findall(r'job[=!]~?"([^"]+)"', rule["expr"]) for job in value.split("|")}
     assert named <= jobs
+
+
+def test_burn_rates_are_of_the_share_of_failures_that_the_inventory_allows(inventory: Inventory) -> None:
+    rates = [rule["expr"] for _, rule in rules() if rule["alert"].startswith("ErrorBudget")]
+    assert rates
+    for expression in rates:
+        assert {float(x) for x in re.findall(r"\* (0\.\d+)", expression)} == {inventory.facts["sias_load"]["failed"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
@@ -141,6 +142,24 @@ def test_every_figure_that_an_alert_asks_for_is_one_that_somebody_tells(
     assert asked <= known, f"nobody tells {sorted(asked - known)}"
 
 
+def test_the_page_of_the_control_room_is_served_and_asks_for_figures_that_somebody_tells(
+    prometheus: Prometheus,
+) -> None:
+    page = prometheus.client.get("/consoles/salle.html")
+    assert page.status_code == httpx.codes.OK
+    assert "Salle de contrôle" in page.text
+    block = re.search(r'id="questions">(.*?)</script>', page.text, re.DOTALL)
+    assert block
+    questions: dict[str, str] = json.loads(block.group(1))
+    # What the controller tells about changes, drills and load tests comes with the first of them.
+    told_later = {"change", "done", "drills", "drilled", "load", "loaded"}
+    known = set(prometheus.api("label/__name__/values"))
+    for name in questions.keys() - told_later:
+        assert metric_names(questions[name]) - {"ALERTS"} <= known, name
+    for name in ("served", "primary", "sync", "lag", "requests", "backup", "quorum"):
+        assert prometheus.query(questions[name]), f"{name} finds nothing on a healthy lab"
+
+
 def test_a_healthy_lab_raises_no_alert(prometheus: Prometheus) -> None:
     def firing() -> list[str]:
         found = prometheus.api("alerts")["alerts"]
@@ -169,6 +188,8 @@ def test_nobody_reads_without_the_password(lab: Inventory, service: str) -> None
     (host,) = lab.group("monitoring")
     url = f"https://{host.address}:{lab.ports[service]}/api/v2/status"
     for auth in (None, ("operateur", "mauvais")):
+        page = url.replace("api/v2/status", "consoles/salle.html")
+        assert httpx.get(page, verify=trust(lab, identity=False), auth=auth).status_code == httpx.codes.UNAUTHORIZED
         assert httpx.get(url, verify=trust(lab, identity=False), auth=auth).status_code == httpx.codes.UNAUTHORIZED
 
 

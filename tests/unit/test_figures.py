@@ -1,0 +1,37 @@
+"""What the controller tells Prometheus about changes, drills and load tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from siasops import figures
+from siasops.calendar import records
+from siasops.inventory import Inventory
+
+
+def test_changes_drills_and_loads_are_told_by_their_last_run(
+    inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Inventory, "var", tmp_path)
+    drills = [
+        {"name": "latency", "run": "3", "verdict": "held"},
+        {"name": "room-loss", "run": "2", "verdict": "failed"},
+        {"name": "latency", "run": "1", "verdict": "failed"},
+    ]
+    loads = [{"scenario": "plateau", "run": "4", "verdict": "invalid"}]
+    with records.recording(inventory, kind="release", what="version 1"):
+        pass
+    with records.recording(inventory, kind="release", what='version "2"'):
+        text = figures.render(inventory, drills, loads, {"1": 10.0, "2": 20.0, "3": 30.0, "4": 40.0})
+    told = {
+        (s.name, *s.labels.values()): s.value for family in text_string_to_metric_families(text) for s in family.samples
+    }
+    assert told[("sias_drill_last_held", "latency")] == 1
+    assert told[("sias_drill_last_ended_seconds", "latency")] == 30
+    assert told[("sias_drill_last_held", "room-loss")] == 0
+    assert told[("sias_load_last_held", "plateau")] == 0, "a run that says nothing held nothing"
+    assert told[("sias_change_under_way_since_seconds", "release", 'version "2"')] > 0
+    assert told[("sias_change_last_ended_seconds", "release", "done", "version 1")] > 0

@@ -191,7 +191,7 @@ class Restorer:
             UserError: a proof runs there, or the host was never told how.
         """
         line = (
-            f"if systemctl is-active -q {UNIT}; then exit 16; fi; [ -d {HOME} ] || exit 17; "
+            f"case $(systemctl is-active {UNIT}) in *activ*ing|active) exit 16;; esac; [ -d {HOME} ] || exit 17; "
             f"install -o postgres -g postgres -m 0600 /dev/stdin {HOME}/request.json && systemctl start --no-block {UNIT}"
         )
         answer = self.fleet.run(self.host, line, timeout=30, stdin=json.dumps(request))
@@ -234,9 +234,12 @@ class Restorer:
                 told = step
                 progress.say(step)
             proof = "".join(rest).strip()
-            if proof:
+            if proof and not found:
                 found.append(proof)
-            return bool(proof) or active not in {"active", "activating", "deactivating"}
+            # A copy that is kept keeps its unit; any other is waited for until the unit has cleaned up.
+            if found and json.loads(found[0]).get("kept"):
+                return True
+            return active not in {"active", "activating", "deactivating"}
 
         wait_until(ended, f"the proof on {self.host}", deadline=max(1.0, end - time.monotonic()))
         if not found:

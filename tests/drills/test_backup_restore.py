@@ -1,105 +1,169 @@
-"""A mistake is undone: rows are written, changed by mistake, and read back as they were a moment before."""
+"""Backups restore: for each room, in full and to a moment, by the host's own timetable; and a bad repository is refused."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from siasops import remote
-from siasops.backup import archive
-from siasops.backup.catalogue import repository_hosts
-from siasops.backup.restore import BASE, PREFIX
+from siasops.backup.catalogue import as_postgres, read, repository_hosts
+from siasops.backup.restore import HOME, UNIT
+from siasops.errors import COULD_NOT_RUN, HELD, VERDICT_FAILED
 from siasops.inventory import ROOT, Inventory
-from siasops.remote import Fleet
+from siasops.remote import Fleet, wait_until
 
-ROWS = 1000
-"""Rows before the backup, and as many after it."""
-MAKE = """
-DROP TABLE IF EXISTS drill.restoration;
-CREATE TABLE drill.restoration (n bigint PRIMARY KEY, text text);
-INSERT INTO drill.restoration SELECT n, md5(n::text) FROM generate_series(1, 1000) n;
+COPIES = "/var/lib/sias-repository-copies"
+"""Copies of a repository to be spoilt: beside the live one, whose files they share until one is replaced."""
+SPOIL = f"""
+set -eu
+live=/var/lib/pgbackrest; rm -rf {COPIES}; mkdir -m 0750 {COPIES}
+for kind in key file segment; do
+  cp -al $live {COPIES}/$kind
+  sed "s,^repo\\([0-9]*\\)-path=.*,repo\\1-path={COPIES}/$kind," /etc/pgbackrest.conf > {COPIES}/$kind.conf
+done
+sed -i 's,^repo\\([0-9]*\\)-cipher-pass=.*,repo\\1-cipher-pass=wrong,' {COPIES}/key.conf
+newest=$(ls -d {COPIES}/file/backup/sias/*F | tail -n 1)
+bundle=$(ls -S $newest/bundle/* | head -n 1)
+cp -p $bundle $bundle.new; printf 'spoilt' | dd of=$bundle.new bs=1 seek=5000 conv=notrunc status=none; mv $bundle.new $bundle
+rm {COPIES}/segment/archive/sias/*/*/SEGMENT-*
+chown postgres:postgres {COPIES} {COPIES}/*.conf; chmod 0600 {COPIES}/*.conf
 """
-ADD = "INSERT INTO drill.restoration SELECT n, md5(n::text) FROM generate_series(1001, 2000) n"
-SPOIL = """
-UPDATE drill.restoration SET text = 'mistake' WHERE n % 2 = 0;
-DELETE FROM drill.restoration WHERE n <= 10;
-"""
-FINGERPRINT = (
-    "SELECT count(*) || ' ' || coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) FROM drill.restoration t"
-)
-NOW = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00:00'"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fleet(lab: Inventory) -> Iterator[Fleet]:
     with remote.connect(lab) as connected:
         yield connected
 
 
-def sias(*arguments: str) -> tuple[int, str]:
-    """Run the command as an operator would; exit code and standard output."""
+def sias(*arguments: str) -> tuple[int, str, str]:
+    """Run the command as an operator would; exit code, standard output, standard error."""
     done = subprocess.run(
         [str(Path(sys.executable).parent / "sias"), "backup", *arguments],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=900, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
-    return done.returncode, done.stdout
+    return done.returncode, done.stdout, done.stderr
 
 
-def primary(lab: Inventory, fleet: Fleet) -> str:
-    found = archive.look(lab, fleet)
-    assert found is not None, "no database host is primary"
-    return found.host
+def left_behind(lab: Inventory, fleet: Fleet) -> dict[str, str]:
+    """What stands of copies on the database hosts, files or processes."""
+    look = f"ls -d {HOME}/copy {HOME}/request.json 2>/dev/null; pgrep -ax postgres | grep {HOME} || true"
+    found = fleet.run_all(look, hosts=[host.name for host in lab.group("databases")])
+    assert all(result.reached for result in found.values())
+    return {name: result.stdout for name, result in found.items() if result.stdout}
 
 
-def ask(fleet: Fleet, host: str, sql: str) -> str:
-    command, stdin = archive.psql(sql, database="sias")
-    return fleet.run(host, command, timeout=60, stdin=stdin, check=True).stdout.strip()
+def wait_for_end(fleet: Fleet, host: str) -> None:
+    """Wait until the unit has ended, its cleaning included."""
+
+    def ended() -> bool:
+        state = fleet.run(host, f"systemctl show -p ActiveState --value {UNIT}", timeout=15)
+        return state.stdout.strip() in {"inactive", "failed"}
+
+    wait_until(ended, f"the end of {UNIT} on {host}", deadline=180)
 
 
-@pytest.mark.parametrize("room", ["a", "b"])
-def test_a_moment_before_a_mistake_reads_back_exactly_from_the_repository_of_each_room(
-    lab: Inventory, fleet: Fleet, room: str
+@pytest.fixture(scope="module")
+def spoilt(lab: Inventory, fleet: Fleet) -> Iterator[str]:
+    """The room whose repository has spoilt copies on its host."""
+    host = repository_hosts(lab)[-1]
+    newest = read(lab, fleet, room=host.room)[0].newest()
+    assert newest is not None
+    fleet.run(host.name, SPOIL.replace("SEGMENT", newest.wal_stop), timeout=60, check=True)
+    yield host.room
+    fleet.run(host.name, f"rm -rf {COPIES}", timeout=60, check=True)
+
+
+def test_each_room_restores_in_full_and_to_a_moment_with_every_known_write(lab: Inventory, fleet: Fleet) -> None:
+    # A young backup: what is proven is the way back, not how fast a day of log replays.
+    assert sias("take", "--type", "incr")[0] == HELD
+    code, output, errors = sias("drill", "--json")
+    assert code == HELD, output + errors
+    drill = json.loads(output)
+    assert [proof["room"] for proof in drill["proofs"]] == [host.room for host in repository_hosts(lab) for _ in "12"]
+    for proof in drill["proofs"]:
+        looked = {line["what"] for line in proof["lines"]}
+        assert {"known writes", "ledger", "amcheck", "checksums of pages", "rows read back"} <= looked
+    folder = Path(drill["folder"])
+    assert {"report.html", "report.md", "result.json", "journal.jsonl", "ledger.jsonl"} == {
+        p.name for p in folder.iterdir()
+    }
+    assert left_behind(lab, fleet) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "advice"),
+    [
+        ("key", "none of its files decrypts", "put back backup_cipher_"),
+        ("file", "corrupted: backup ", "restore from the other room's repository"),
+        ("segment", "1 WAL segment(s) missing", "--type full"),
+    ],
+)
+def test_a_repository_that_cannot_restore_is_refused_in_a_sentence(
+    spoilt: str, kind: str, found: str, advice: str
 ) -> None:
-    leader = primary(lab, fleet)
-    ask(fleet, leader, MAKE)
-    code, _ = sias("take", "--type", "incr", "--room", room)
-    assert code == 0
+    code, output, errors = sias(
+        "restore", "--room", spoilt, "--to-latest", "--repository-config", f"{COPIES}/{kind}.conf", "--json"
+    )
+    assert code == VERDICT_FAILED, output + errors
+    (line,) = [line for line in json.loads(output)["lines"] if not line["ok"]]
+    assert line["what"].startswith(f"repository of room {spoilt} (")
+    assert found in line["found"]
+    assert advice in line["advice"]
 
-    ask(fleet, leader, ADD)
-    expected = ask(fleet, leader, FINGERPRINT)
-    moment = ask(fleet, leader, NOW)
-    time.sleep(0.01)  # the mistake gets a later microsecond
-    ask(fleet, leader, SPOIL)
-    spoilt = ask(fleet, leader, FINGERPRINT)
-    assert spoilt != expected
 
-    code, output = sias("restore", "--room", room, "--to-time", moment, "--query", FINGERPRINT, "--json")
-    assert code == 0, output
+def test_a_kept_copy_answers_and_is_removed_when_its_program_is_killed(lab: Inventory, fleet: Fleet) -> None:
+    room = repository_hosts(lab)[0].room
+    count = "SELECT count(*) FROM repertoire_person"
+    code, output, errors = sias("restore", "--room", room, "--to-latest", "--keep", "--query", count, "--json")
+    assert code == HELD, output + errors
     proof = json.loads(output)
-    assert proof["queries"][FINGERPRINT] == expected
-    assert proof["rows"]["drill.restoration"] == 2 * ROWS
-    assert proof["room"] == room
+    host = proof["host"]
+    try:
+        answer = fleet.run(host, as_postgres(f"{proof['kept']} -XAtc '{count}'"), timeout=30, check=True).stdout.strip()
+        assert answer == proof["queries"][count]
+        code, _, errors = sias("restore", "--room", room, "--to-latest", "--on", host)
+        assert code == COULD_NOT_RUN
+        assert f"systemctl stop {UNIT}" in errors
 
-    assert ask(fleet, leader, FINGERPRINT) == spoilt, "the live database is not what it was"
-    left = fleet.run_all(f"ls -d {BASE}/{PREFIX}* 2>/dev/null", hosts=[host.name for host in lab.group("databases")])
-    assert not any(result.stdout for result in left.values()), "a copy was left behind"
-    ask(fleet, leader, "DROP TABLE drill.restoration")
+        fleet.run(host, f"systemctl kill --kill-whom=main -s KILL {UNIT}", timeout=30, check=True)
+        wait_for_end(fleet, host)
+        assert left_behind(lab, fleet) == {}
+    finally:
+        fleet.run(host, f"systemctl stop {UNIT}; systemctl reset-failed {UNIT}", timeout=90)
 
 
-def test_the_latest_state_restores_with_every_row_of_the_live_database(lab: Inventory) -> None:
-    for repository in repository_hosts(lab):
-        code, output = sias("restore", "--room", repository.room, "--to-latest", "--json")
-        assert code == 0, output
-        assert json.loads(output)["held"]
+def test_a_host_proves_by_itself_what_prometheus_is_told(lab: Inventory, fleet: Fleet) -> None:
+    """As the timer starts it: without a request, to a moment of the host's own ledger."""
+    rooms: dict[str, str] = {}
+    for host in reversed(lab.group("databases")):
+        rooms[host.room] = host.name
+    for name in rooms.values():
+        assert fleet.run(name, "systemctl is-enabled sias-restore.timer sias-restore-beat.timer", timeout=15).ok
+    room, host_name = max(rooms.items())
+    began = fleet.run(host_name, "date +%s", timeout=15, check=True).stdout
+    fleet.run(host_name, f"systemctl start {UNIT}", timeout=60, check=True)
+    wait_for_end(fleet, host_name)
+    told: dict[str, Any] = json.loads(fleet.run(host_name, f"cat {HOME}/proof.json", timeout=15, check=True).stdout)
+    assert told["problem"] is None
+    assert told["room"] == room
+    assert all(line["ok"] for line in told["lines"]), told["lines"]
+    assert "ledger" in {line["what"] for line in told["lines"]}
+    metrics = "systemctl start sias-metrics && cat /var/lib/prometheus/node-exporter/sias.prom"
+    lines = fleet.run(host_name, metrics, timeout=60, check=True).stdout.splitlines()
+    figures = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert float(figures[f'sias_restore_proven_seconds{{repository="{room}"}}']) >= float(began)
+    assert float(figures[f'sias_restore_failed{{repository="{room}"}}']) == 0
+    assert left_behind(lab, fleet) == {}
 
 
 def test_backups_meet_their_objectives(lab: Inventory) -> None:
-    code, output = sias("check", "--json")
-    assert code == 0, output
+    code, output, _ = sias("check", "--json")
+    assert code == HELD, output
     assert all(line["ok"] for line in json.loads(output)["lines"])

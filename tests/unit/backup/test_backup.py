@@ -266,7 +266,8 @@ def test_steps_are_told_until_the_proof_is_there(lab: Inventory) -> None:
     asked.fleet = RecordingFleet(  # type: ignore[assignment]
         Result("db-b1", 0, '{"step": "restore"}\nactive\n', ""),
         Result("db-b1", 255, "", "link lost"),
-        Result("db-b1", 0, f'{{"step": "amcheck"}}\nactive\n{json.dumps(proof)}', ""),
+        Result("db-b1", 0, f'{{"step": "amcheck"}}\ndeactivating\n{json.dumps(proof)}', ""),
+        Result("db-b1", 0, f"\ninactive\n{json.dumps(proof)}", ""),
     )
     found = asked.wait(Listener())
     assert told == ["restore", "amcheck"]

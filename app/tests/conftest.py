@@ -26,6 +26,7 @@ os.environ.update(
     SIAS_DATABASE_REPLICA_NAME="sias",
     SIAS_DATABASE_USER="sias_app",
     SIAS_DOCUMENTS_ROOT=str(_folder / "documents"),
+    SIAS_JOURNAL_SPOOL=str(_folder / "spool"),
     SIAS_ROOM="a",
     SIAS_HOST="test-a1",
     SIAS_ALLOWED_HOSTS="testserver",
@@ -42,6 +43,7 @@ from django.contrib.auth import get_user_model  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.test import Client, override_settings  # noqa: E402
 from django.test.utils import setup_test_environment  # noqa: E402
+from sias.habilitations.services import install  # noqa: E402
 from sias.platform import health  # noqa: E402
 from sias.repertoire.models import Person  # noqa: E402
 
@@ -85,11 +87,17 @@ def database(cluster):
     (_folder / "documents").mkdir(exist_ok=True)
     setup_test_environment()
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    get_user_model().objects.create_user(
-        "agent", password=PASSWORD, first_name="Alex", last_name="Agent", service="UTAS"
-    )
-    get_user_model().objects.create_user("autre", password=PASSWORD, first_name="Dominique", last_name="Autre")
+    make_agent("agent", "TS", "AF", first_name="Alex", last_name="Agent", service="UTAS")
+    make_agent("autre", "TS", "AF", first_name="Dominique", last_name="Autre")
     return cluster
+
+
+def make_agent(username: str, *profiles: str, territory: str = "57", unit: str = "", **facts: str):
+    """Create an agent who holds the profiles in a territory and, when given, a service (`unit`)."""
+    made = get_user_model().objects.create_user(username, password=PASSWORD, **facts)
+    for profile in profiles:
+        install(made, profile, territory=territory, service=unit)
+    return made
 
 
 @pytest.fixture(autouse=True)

@@ -4,11 +4,10 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.utils import timezone
 from sias.notes.models import Note
 
-from tests.conftest import PASSWORD, sign_in
+from tests.conftest import make_agent, sign_in
 from tests.test_households import move_form, since
 from tests.test_persons import text
 
@@ -38,7 +37,7 @@ def write(client, place, **changes: object) -> Note:
 
 def colleague(service: str):
     name = uuid.uuid4().hex[:10]
-    agent = get_user_model().objects.create_user(name, password=PASSWORD, service=service)
+    agent = make_agent(name, "TS", service=service)
     return sign_in(agent.username)
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 from django.db import connections
+from sias.habilitations.table import table
 from sias.population import generator, loader
 from sias.repertoire import nir
 
@@ -172,10 +173,14 @@ def test_accounts_are_made_once_and_corrected_when_a_password_changes(tmp_path):
         done = manage("create_accounts", "--json", user="sias_app", SIAS_CREDENTIALS_DIR=str(tmp_path))
         return json.loads(done.stdout)
 
-    assert run() == {"changed": True, "accounts": {"demo": "created", "sonde": "created"}}
-    assert run() == {"changed": False, "accounts": {"demo": "unchanged", "sonde": "unchanged"}}
-    (tmp_path / "demo_password").write_text("encore un autre")
-    assert run() == {"changed": True, "accounts": {"demo": "changed", "sonde": "unchanged"}}
+    first = run()
+    assert first["changed"]
+    assert set(first["accounts"].values()) == {"created"}
+    assert {"demo", "sonde"} | {f"demo-{code.lower()}" for code in table().profiles} == set(first["accounts"])
+    again = run()
+    assert (again["changed"], set(again["accounts"].values())) == (False, {"unchanged"})
+    (tmp_path / "probe_password").write_text("encore un autre")
+    assert {name for name, state in run()["accounts"].items() if state == "changed"} == {"sonde"}
     (tmp_path / "probe_password").unlink()
     missing = manage("create_accounts", user="sias_app", check=False, SIAS_CREDENTIALS_DIR=str(tmp_path))
     assert "probe_password" in missing.stderr

@@ -6,9 +6,10 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client, override_settings
 from django.urls import get_resolver
+from sias.habilitations.table import table
 from sias.platform import failover
 
-from tests.conftest import PASSWORD, manage, sign_in
+from tests.conftest import PASSWORD, make_agent, manage, sign_in
 
 OPEN = {"sign_in", "live", "ready", "metrics"}
 
@@ -16,6 +17,8 @@ OPEN = {"sign_in", "live", "ready", "metrics"}
 def addresses() -> list[tuple[str, str]]:
     found = []
     for pattern in get_resolver().url_patterns:
+        if str(pattern.pattern).startswith("api/"):
+            continue  # keys take the place of sessions: test_api.py
         for inner in getattr(pattern, "url_patterns", [pattern]):
             path = "/" + str(inner.pattern).replace("<int:identity>", "1").replace(
                 "<uuid:identity>", "00000000-0000-0000-0000-000000000000"
@@ -23,6 +26,25 @@ def addresses() -> list[tuple[str, str]]:
             path = re.sub(r"<(?:slug|str):[a-z]+>", "suivi", path)
             found.append((inner.name, path))
     return found
+
+
+def views(patterns=None) -> list[tuple[str, object]]:
+    found = []
+    for pattern in patterns if patterns is not None else get_resolver().url_patterns:
+        if hasattr(pattern, "url_patterns"):
+            found += views(pattern.url_patterns)
+        else:
+            found.append((str(pattern.pattern), pattern.callback))
+    return found
+
+
+@pytest.mark.parametrize(("address", "view"), views(), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_view_says_who_may_use_it(address, view):
+    if not getattr(view, "login_required", True):
+        return
+    rule = getattr(view, "sias_requires", None)
+    assert rule is not None, "no @requires: nobody gets in"
+    assert rule == () or table().knows(*rule), rule
 
 
 def test_the_list_of_addresses_is_not_empty():
@@ -78,7 +100,7 @@ def test_nobody_is_led_to_another_site_after_signing_in():
 
 
 def test_a_closed_account_is_out_at_once(database):
-    get_user_model().objects.create_user("parti", password=PASSWORD)
+    make_agent("parti", "TS")
     client = sign_in("parti")
     assert client.get("/repertoire/").status_code == 200
     get_user_model().objects.filter(username="parti").update(is_active=False)

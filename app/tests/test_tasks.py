@@ -4,7 +4,6 @@ import uuid
 from datetime import date, timedelta
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from sias.crossdomain import services as crossdomain
@@ -12,7 +11,7 @@ from sias.crossdomain.models import Involvement
 from sias.tasks import duties, services
 from sias.tasks.models import Absence, Task
 
-from tests.conftest import PASSWORD, sign_in
+from tests.conftest import make_agent, sign_in
 
 TODAY = timezone.localdate()
 
@@ -21,11 +20,8 @@ TODAY = timezone.localdate()
 def service():
     """A service that no other test uses, and its two agents."""
     name = f"Service {uuid.uuid4().hex[:8]}"
-    users = get_user_model().objects
     return [
-        users.create_user(
-            f"{who}-{uuid.uuid4().hex[:8]}", password=PASSWORD, first_name=who.title(), last_name="Essai", service=name
-        )
+        make_agent(f"{who}-{uuid.uuid4().hex[:8]}", "TS", first_name=who.title(), last_name="Essai", service=name)
         for who in ("un", "deux")
     ]
 

@@ -31,9 +31,11 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "sias.platform",
+    "sias.journal",
     "sias.accounts",
     "sias.history",
     "sias.socle",
+    "sias.habilitations",
     "sias.repertoire",
     "sias.crossdomain",
     "sias.tasks",
@@ -53,12 +55,14 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "sias.platform.middleware.HeadersMiddleware",
+    "sias.journal.access.JournalMiddleware",
     "sias.platform.failover.FailoverMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "sias.platform.middleware.SignInMiddleware",
+    "sias.habilitations.middleware.HabilitationMiddleware",
     "sias.history.context.HistoryMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -76,6 +80,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "sias.platform.middleware.platform_context",
+                "sias.habilitations.menu.menu_context",
             ],
             "loaders": [
                 ("django.template.loaders.cached.Loader", ["django.template.loaders.filesystem.Loader"]),
@@ -186,6 +191,10 @@ SIAS_DOCUMENTS_ROOT = Path(os.environ.get("SIAS_DOCUMENTS_ROOT", "/srv/sias/docu
 # Deployed, the folder is a mount of the replicated volume: writing to the host's own disk below it would lose them.
 SIAS_DOCUMENTS_MOUNTED = not WORKSTATION
 SIAS_DOCUMENT_MAX = 20 * 1024 * 1024  # bytes
+# Entries of the access log that wait for a primary (see journal/access.py); the only folder the web service may write.
+SIAS_JOURNAL_SPOOL = Path(
+    os.environ.get("SIAS_JOURNAL_SPOOL", f"{os.environ.get('SIAS_WEB_RUNTIME', '/run/sias-web')}/journal")
+)
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 

@@ -30,6 +30,7 @@ from pydantic import StringConstraints
 
 from sias.api.models import Key, Partner, Write
 from sias.api.problems import ProblemError, logger, problem, unavailable
+from sias.habilitations.rights import for_everyone
 from sias.platform.outage import is_transient
 
 SCOPES = {
@@ -220,5 +221,7 @@ def urls() -> tuple:
     for pattern in patterns:
         if pattern.name != "openapi-json":
             pattern.callback.login_required = False
+        else:
+            pattern.callback = for_everyone(pattern.callback)
         pattern.callback.sias_unavailable = unavailable
     return (patterns, *names)

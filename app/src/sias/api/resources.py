@@ -3,13 +3,15 @@
 from datetime import date
 from typing import Annotated
 
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema
 from pydantic import StringConstraints
 
 from sias.api.core import ERRORS, KeyText, ProblemError, Scope, Text, add, idempotent
 from sias.crossdomain.models import Involvement
+from sias.habilitations.rights import rights_of
+from sias.journal.access import Action, record_access
 from sias.repertoire import search
 from sias.repertoire.models import Person
 from sias.tasks import services
@@ -114,7 +116,7 @@ class TaskOut(Schema):
 
 @persons.get("", response={200: FoundPage, **ERRORS}, auth=Scope("persons:search"))
 def find(
-    request: HttpRequest,  # noqa: ARG001
+    request: HttpRequest,
     asked: Query[PersonQuery],
 ) -> dict:
     """Search by name (typing errors and sounds forgiven), number, NIR, telephone, date of birth."""
@@ -122,6 +124,16 @@ def find(
     if question.empty or (asked.birth and question.birth is None):
         raise ProblemError(422, "Donnez un nom, un numéro ou une date de naissance complète (1975-12-31).")
     page = search.find(question, cursor_text=asked.after)
+    hidden = rights_of(request.user).hidden(hit.person.pk for hit in page.hits)
+    page.hits = [hit for hit in page.hits if hit.person.pk not in hidden]
+    record_access(
+        request.user,
+        None,
+        Action.SEARCH,
+        domain="repertoire",
+        detail={"partenaire": request.auth.name, "q": asked.q, "naissance": asked.birth}
+        | {"personnes": [hit.person.pk for hit in page.hits]},
+    )
     return {
         "results": [
             {"person": PersonOut.of(hit.person), "score": hit.score, "reasons": [words for _, words in hit.reasons]}
@@ -132,17 +144,26 @@ def find(
 
 
 @persons.get("/{number}", response={200: PersonOut, **ERRORS}, auth=Scope("persons:read"))
-def person(request: HttpRequest, number: PersonNumber) -> dict:  # noqa: ARG001
+def person(request: HttpRequest, number: PersonNumber) -> dict:
     """The limited identity of a person."""
-    return PersonOut.of(get_object_or_404(Person, number=number))
+    return PersonOut.of(_open(request, number))
+
+
+def _open(request: HttpRequest, number: str) -> Person:
+    """Return the person, the access logged; a confidential one does not exist for a partner."""
+    found = get_object_or_404(Person, number=number)
+    if rights_of(request.user).hidden([found.pk]):
+        raise Http404
+    record_access(request.user, found, Action.READ, domain="repertoire", detail={"partenaire": request.auth.name})
+    return found
 
 
 @persons.get("/{number}/involvements", response={200: list[InvolvementOut], **ERRORS}, auth=Scope("involvements:read"))
-def involvements(request: HttpRequest, number: PersonNumber) -> list:  # noqa: ARG001
+def involvements(request: HttpRequest, number: PersonNumber) -> list:
     """Which domains follow a person; protected ones are left out."""
     from sias.crossdomain.services import DOMAINS  # noqa: PLC0415 - modules fill it
 
-    found = get_object_or_404(Person, number=number)
+    found = _open(request, number)
     open_domains = [code for code, domain in DOMAINS.items() if not domain.protected]
     return list(Involvement.objects.filter(person=found, domain__in=open_domains))
 

@@ -4,7 +4,8 @@ from django.http import HttpRequest
 
 from sias.crossdomain.models import Involvement
 from sias.crossdomain.services import DOMAINS, Domain
-from sias.platform.access import can
+from sias.habilitations.rights import can
+from sias.habilitations.table import table
 from sias.repertoire.models import Person
 from sias.repertoire.panels import register
 
@@ -19,7 +20,8 @@ def involvements(request: HttpRequest, person: Person) -> dict:
             {
                 "record": record,
                 "name": domain.name,
-                "veiled": domain.protected and not can(request.user, domain.code, "lire", person),
+                "veiled": domain.protected
+                and not (table().knows(domain.code, "lire") and can(request.user, domain.code, "lire", person)),
             }
         )
     rows.sort(key=lambda row: row["record"].until is not None)

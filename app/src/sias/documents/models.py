@@ -20,6 +20,8 @@ class Document(models.Model):
         MISSING = "absent", "fichier absent"
         CORRUPT = "altéré", "fichier altéré"
 
+    person_path = "person"
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     person = models.ForeignKey(Person, on_delete=models.PROTECT, related_name="documents")
     name = models.CharField("nom du fichier", max_length=200)

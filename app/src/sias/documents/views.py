@@ -16,6 +16,8 @@ from django.views.decorators.http import require_POST, require_safe
 
 from sias.documents.models import Document
 from sias.documents.storage import CorruptDocumentError
+from sias.habilitations.rights import check, requires
+from sias.journal.access import Action, record_access
 from sias.platform import metrics
 from sias.platform.failover import read_only
 from sias.platform.idempotency import idempotent
@@ -75,11 +77,13 @@ def _clean_name(name: str) -> str:
     return stem[: 200 - len(suffix)] + suffix
 
 
+@requires("document", "creer")
 @require_POST
 @idempotent
 def attach(request: HttpRequest, identity: int) -> HttpResponse:
     """Store the file in both rooms, then the row."""
     person = get_object_or_404(Person.objects.using("default"), pk=identity)
+    check(request.user, "document", "creer", person)
     form = DocumentForm(request.POST, request.FILES)
     if not form.is_valid():
         return render(request, "documents/refused.html", {"person": person, "form": form}, status=422)
@@ -95,6 +99,7 @@ def attach(request: HttpRequest, identity: int) -> HttpResponse:
         content_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
         created_by=request.user,
     )
+    record_access(request.user, document, Action.CREATE, domain="document")
     metrics.DOCUMENTS.labels("attached").inc()
     messages.success(request, f"« {name} » : document enregistré dans les deux salles.")
     return HttpResponse(
@@ -107,11 +112,14 @@ def attach(request: HttpRequest, identity: int) -> HttpResponse:
     )
 
 
+@requires("document", "lire")
 @read_only
 @require_safe
 def download(request: HttpRequest, identity: uuid.UUID) -> HttpResponse:
     """Send a document, verified before its first byte."""
-    document = get_object_or_404(Document, pk=identity)
+    document = get_object_or_404(Document.objects.select_related("person"), pk=identity)
+    check(request.user, "document", "lire", document)
+    record_access(request.user, document, Action.READ, domain="document")
     tag = f'"{document.sha256}"'
     if tag in request.headers.get("If-None-Match", ""):
         return HttpResponseNotModified(headers={"ETag": tag})

@@ -10,10 +10,11 @@ from django.views.decorators.http import require_POST, require_safe
 
 from sias.evaluations import questionnaires, services
 from sias.evaluations.models import Answer, Evaluation, Questionnaire
+from sias.habilitations.rights import requires
 from sias.history import words
 from sias.history.models import Change
 from sias.households import tabs
-from sias.households.access import open_household, requires
+from sias.households.access import open_household
 from sias.households.views import follows_merges, frame
 from sias.platform.failover import read_only
 from sias.platform.idempotency import idempotent, key_of, new_key

@@ -11,13 +11,15 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from sias.habilitations.rights import can, check, mask, requires
 from sias.history import past as history_past
 from sias.history import words
 from sias.history.models import Change
 from sias.households import moves, tabs
-from sias.households.access import MergedError, open_household, requires
+from sias.households.access import MergedError, open_household
 from sias.households.forms import MoveForm, PastForm
 from sias.households.models import ExternalKey, Move
+from sias.journal.access import Action, record_access
 from sias.platform.failover import read_only
 from sias.platform.idempotency import idempotent, key_of, new_key
 from sias.platform.routing import reads
@@ -66,6 +68,7 @@ def frame(request: HttpRequest, household: Household, slug: str, made: Compositi
     return {
         "household": household,
         "composition": made,
+        "masked": mask(request.user, [member.person for member in made.members]),
         "tabs": sorted(tabs.TABS.values(), key=lambda part: part.order),
         "slug": slug,
         "heads": heads,
@@ -97,8 +100,10 @@ def home(request: HttpRequest, household: Household) -> dict:
         key=lambda line: line.on,
         reverse=True,
     )
+    past_members = list(household.memberships.filter(until__isnull=False).select_related("person").order_by("-until"))
     return {
-        "past": household.memberships.filter(until__isnull=False).select_related("person").order_by("-until"),
+        "past": past_members,
+        "past_masked": mask(request.user, [member.person for member in past_members]),
         "asked": asked,
         "sections": [
             (part.template, context)
@@ -169,6 +174,7 @@ def past(request: HttpRequest, identity: int) -> HttpResponse:
             "past_form": form,
             "day": day,
             "then": Composition(members),
+            "past_masked": mask(request.user, [member.person for member in members]),
             "unborn": household.created_at > moment,
         },
     )
@@ -205,6 +211,8 @@ def _members_at(household: Household, day: date, moment: datetime) -> list[Membe
 def person_history(request: HttpRequest, identity: int) -> HttpResponse:
     """Who changed what and when in a person's file."""
     person = get_object_or_404(Person, pk=identity)
+    check(request.user, "repertoire", "lire", person)
+    record_access(request.user, person, Action.READ, domain="repertoire", detail={"page": "historique"})
     changes, following = _page(
         request, Change.objects.filter(person_id=person.pk).select_related("agent").order_by("-id")
     )
@@ -235,15 +243,16 @@ def _move_page(request: HttpRequest, household: Household, form: MoveForm, statu
 
 
 @follows_merges
-@requires("repertoire", "modifier")
+@requires("repertoire", "deplacer")
 @require_http_methods(["GET", "HEAD", "POST"])
 @idempotent
 def move_persons(request: HttpRequest, identity: int) -> HttpResponse:
     """Move members to another household, with everything that concerns them."""
-    household = open_household(request, identity, "modifier")
+    household = open_household(request, identity, "deplacer")
     members = [
         (str(member.person_id), f"{member.person} ({member.person.age()} ans)")
         for member in composition(household).members
+        if can(request.user, "repertoire", "deplacer", member.person)
     ]
     if request.method != "POST":
         initial = {"effective_on": timezone.localdate(), "persons": request.GET.getlist("personne")}
@@ -283,13 +292,13 @@ def move_persons(request: HttpRequest, identity: int) -> HttpResponse:
 move_persons.sias_form = MoveForm
 
 
-@requires("repertoire", "modifier")
+@requires("repertoire", "deplacer")
 @require_POST
 @idempotent
 def undo_move(request: HttpRequest, identity: int) -> HttpResponse:
     """Undo a move."""
     made = get_object_or_404(Move.objects.using("default").select_related("source", "target"), pk=identity)
-    open_household(request, made.source_id, "modifier")
+    open_household(request, made.source_id, "deplacer")
     try:
         moves.undo(made, request.user)
     except moves.MoveRefusedError as refused:

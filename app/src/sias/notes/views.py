@@ -7,8 +7,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
+from sias.habilitations.rights import requires
 from sias.history.context import because
-from sias.households.access import open_household, requires
+from sias.households.access import open_household
 from sias.households.views import follows_merges, frame
 from sias.notes.forms import NoteForm
 from sias.notes.models import Note

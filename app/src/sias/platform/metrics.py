@@ -24,6 +24,7 @@ SEARCH_SECONDS = Histogram(
     "Time of a search of the Répertoire Général in the database",
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5),
 )
+ACCESSES = Counter("sias_accesses_total", "Entries of the access log, by where they went first", ["way"])
 DOCUMENTS = Counter("sias_documents_total", "Documents by what happened to them", ["event"])
 
 

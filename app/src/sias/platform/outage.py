@@ -4,7 +4,7 @@ import enum
 import logging
 
 import psycopg
-from django.core.exceptions import DisallowedHost
+from django.core.exceptions import DisallowedHost, PermissionDenied
 from django.db import Error as DjangoDatabaseError
 
 from sias.platform.postgresql.base import UnacknowledgedCommitError
@@ -72,7 +72,7 @@ class CalmFilter(logging.Filter):
         if getattr(record, "request", None) is not None and record.request.path.startswith("/healthz/"):
             return False
         error = record.exc_info[1] if record.exc_info else None
-        if is_transient(error) or isinstance(error, DisallowedHost):
+        if is_transient(error) or isinstance(error, (DisallowedHost, PermissionDenied)):
             record.msg = f"{record.getMessage()} ({type(error).__name__}: {error})".replace("\n", " ")
             record.args = ()
             record.exc_info = None

@@ -3,7 +3,7 @@
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from sias.platform import health, metrics
@@ -46,11 +46,6 @@ def metrics_page(_request: HttpRequest) -> HttpResponse:
     return HttpResponse(body, content_type=kind)
 
 
-def home(_request: HttpRequest) -> HttpResponse:
-    """The Répertoire is the entry point of everything."""
-    return redirect("repertoire:search")
-
-
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Say it in words."""
     return render(
@@ -67,8 +62,3 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001 - Django's interface
     """Say it in words."""
     return render(request, "404.html", status=404)
-
-
-def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
-    """Say it in words."""
-    return render(request, "400.html", {"reason": "Vos habilitations ne permettent pas cette action."}, status=403)

@@ -3,7 +3,7 @@
 from django.http import HttpRequest
 from django.utils import timezone
 
-from sias.platform.access import can
+from sias.habilitations.rights import can
 from sias.reception.models import Appointment, Contact
 from sias.repertoire.models import Person
 from sias.repertoire.panels import register

@@ -6,7 +6,7 @@ from datetime import datetime, time
 from django.http import HttpRequest
 from django.utils import timezone
 
-from sias.platform.access import can
+from sias.habilitations.rights import can
 from sias.reception.models import Appointment, Contact, Referral
 from sias.reception.timeline import Moment, source
 from sias.repertoire.models import Person

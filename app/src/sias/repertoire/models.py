@@ -23,6 +23,9 @@ class Sex(models.TextChoices):
 class Household(models.Model):
     """Ménage: the persons who ask together."""
 
+    person_path = "memberships__person"  # see sias.habilitations.rights
+    person_filter = models.Q(memberships__until__isnull=True)
+
     number = models.CharField("numéro de foyer", max_length=9)
     created_at = models.DateTimeField("créé le")
 
@@ -39,9 +42,15 @@ class Household(models.Model):
         """Page of the household."""
         return reverse("households:file", args=[self.pk])
 
+    def habilitation_persons(self) -> list["Person"]:
+        """Return the members of today: one whom an agent may open is enough to open the household."""
+        return [member.person for member in self.memberships.filter(until=None).select_related("person")]
+
 
 class Person(models.Model):
     """Usager: limited identity, common to every domain of social action."""
+
+    person_path = ""
 
     number = models.CharField("numéro de dossier", max_length=10)
     birth_name = models.CharField("nom de naissance", max_length=80)

@@ -13,7 +13,7 @@ class Panel:
     """A template, and what makes its context."""
 
     template: str
-    context: Callable[[HttpRequest, Person], dict]
+    context: Callable[[HttpRequest, Person], dict | None]  # None: this agent may not see the section
 
 
 PANELS: list[Panel] = []
@@ -22,7 +22,7 @@ PANELS: list[Panel] = []
 def register(template: str) -> Callable:
     """Register the function that makes the context of `template`."""
 
-    def add(context: Callable[[HttpRequest, Person], dict]) -> Callable:
+    def add(context: Callable[[HttpRequest, Person], dict | None]) -> Callable:
         PANELS.append(Panel(template, context))
         return context
 

@@ -90,6 +90,7 @@ class Hit:
     person: Person
     score: int
     reasons: list[tuple[str, str]]  # (strength: exact, near, note; words)
+    masked: str = ""  # why this agent may not open the person; set by the view
 
 
 @dataclass

@@ -9,6 +9,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
+from sias.habilitations.rights import can, check, mask, requires
+from sias.journal.access import Action, record_access
 from sias.platform.failover import read_only
 from sias.platform.idempotency import idempotent, key_of, new_key
 from sias.repertoire import search as engine
@@ -19,6 +21,7 @@ from sias.repertoire.panels import PANELS
 from sias.socle import geography
 
 
+@requires("repertoire", "rechercher")
 @read_only
 @require_safe
 def search(request: HttpRequest) -> HttpResponse:
@@ -36,6 +39,18 @@ def search(request: HttpRequest) -> HttpResponse:
     if question.empty and (question.birth or place):
         problems.append("Ajoutez au moins un nom, une adresse ou une date de naissance complète.")
     page = engine.find(question, cursor_text=request.GET.get("apres", ""))
+    masked = mask(request.user, [hit.person for hit in page.hits])
+    for hit in page.hits:
+        hit.masked = masked.get(hit.person.pk, "")
+    if not question.empty:
+        record_access(
+            request.user,
+            None,
+            Action.SEARCH,
+            domain="repertoire",
+            detail={"q": data.get("q", ""), "naissance": data.get("naissance", ""), "commune": data.get("commune", "")}
+            | {"personnes": [hit.person.pk for hit in page.hits], "masquees": len(masked)},
+        )
     following = ""
     if page.next_cursor:
         query = request.GET.copy()
@@ -52,18 +67,23 @@ def search(request: HttpRequest) -> HttpResponse:
             "next": following,
             "asked": not question.empty or bool(problems),
             "continued": "apres" in request.GET,
+            "may_create": can(request.user, "repertoire", "creer"),
             "places": geography.inhabited(),
         },
     )
 
 
+@requires("repertoire", "lire")
 @read_only
 @require_safe
 def person(request: HttpRequest, identity: int) -> HttpResponse:
     """A person: identity, household, documents."""
     found = get_object_or_404(Person.objects.select_related("commune", "updated_by"), pk=identity)
+    check(request.user, "repertoire", "lire", found)
+    record_access(request.user, found, Action.READ, domain="repertoire")
     memberships = list(found.memberships.select_related("household").order_by("-since"))
     current = next((item for item in memberships if item.until is None), None)
+    composition = services.composition(current.household) if current else None
     return render(
         request,
         "repertoire/person.html",
@@ -71,8 +91,12 @@ def person(request: HttpRequest, identity: int) -> HttpResponse:
             "person": found,
             "membership": current,
             "past": [item for item in memberships if item.until is not None],
-            "composition": services.composition(current.household) if current else None,
-            "panels": [(panel.template, panel.context(request, found)) for panel in PANELS],
+            "composition": composition,
+            "masked": mask(request.user, [item.person for item in composition.members] if composition else []),
+            "may_edit": can(request.user, "repertoire", "modifier", found),
+            "panels": [
+                (panel.template, context) for panel in PANELS if (context := panel.context(request, found)) is not None
+            ],
         },
     )
 
@@ -91,6 +115,7 @@ def _form_page(request: HttpRequest, form: PersonForm, status: int = 200, **cont
     )
 
 
+@requires("repertoire", "creer")
 @require_http_methods(["GET", "HEAD", "POST"])
 @idempotent
 def create(request: HttpRequest) -> HttpResponse:
@@ -103,6 +128,7 @@ def create(request: HttpRequest) -> HttpResponse:
     try:
         with transaction.atomic():
             made = services.create_person(form.cleaned_data, request.user)
+            record_access(request.user, made, Action.CREATE, domain="repertoire")
     except services.HouseholdUnknownError as unknown:
         form.add_error("household", f"Aucun ménage ne porte le numéro {unknown}.")
     except IntegrityError as error:
@@ -115,12 +141,15 @@ def create(request: HttpRequest) -> HttpResponse:
     return _form_page(request, form, status=422)
 
 
+@requires("repertoire", "modifier")
 @require_http_methods(["GET", "HEAD", "POST"])
 @idempotent
 def edit(request: HttpRequest, identity: int) -> HttpResponse:
     """Change a person, unless someone else did meanwhile."""
     found = get_object_or_404(Person.objects.using("default"), pk=identity)
+    check(request.user, "repertoire", "modifier", found)
     if request.method != "POST":
+        record_access(request.user, found, Action.READ, domain="repertoire")
         return _form_page(request, PersonForm(editing=True, initial=_initial(found)), person=found)
     form = PersonForm(request.POST, editing=True)
     if not form.is_valid():
@@ -131,6 +160,7 @@ def edit(request: HttpRequest, identity: int) -> HttpResponse:
     try:
         with transaction.atomic():
             changed = services.update_person(found, form.cleaned_data, request.user)
+            record_access(request.user, found, Action.CHANGE, domain="repertoire", detail={"champs": changed})
     except services.StaleVersionError:
         return _conflict(request, form, identity)
     except IntegrityError as error:

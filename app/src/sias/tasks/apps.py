@@ -11,4 +11,7 @@ class TasksConfig(AppConfig):
 
     def ready(self) -> None:
         """Register duties, the panel and relations of this module."""
-        from sias.tasks import duties, panels, relations  # noqa: F401, PLC0415 - models are ready now
+        from sias.habilitations import menu  # noqa: PLC0415 - models are ready now
+        from sias.tasks import duties, panels, relations  # noqa: F401, PLC0415
+
+        menu.register("Tâches", "tasks:inbox", ("tache", "lire"), order=10)

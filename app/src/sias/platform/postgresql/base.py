@@ -7,7 +7,8 @@ a demoted one), and asks for another until a short deadline.
 
 What else differs from Django's engine:
 
-* each transaction starts with its own statement and lock time-outs (`SET LOCAL`: safe under transaction pooling);
+* each transaction starts with its own statement and lock time-outs and with what row-level security must know of the
+  agent (`SET LOCAL`: safe under transaction pooling; see session.py);
 * COMMIT has none: a statement_timeout that fires while the commit waits for the other room would cancel the wait, and
   the row would stay in one room only;
 * a COMMIT answered with a WARNING of such a cancelled wait is not acknowledged: UnacknowledgedCommitError;
@@ -22,7 +23,9 @@ from django.conf import settings
 from django.db.backends.postgresql import base
 from django.db.backends.utils import debug_transaction
 from django.db.utils import OperationalError
-from psycopg import pq
+from psycopg import pq, sql
+
+from sias.platform.postgresql import session
 
 CHECK = b"SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
 
@@ -124,9 +127,20 @@ class DatabaseWrapper(base.DatabaseWrapper):
             # Server processes of PgBouncer are shared: only what ends with the transaction may be set.
             with self.wrap_database_errors:
                 self.connection.execute(
-                    f"SET LOCAL statement_timeout = {int(settings.SIAS_STATEMENT_TIMEOUT)}; "
-                    f"SET LOCAL lock_timeout = {int(settings.SIAS_LOCK_TIMEOUT)}"
+                    sql.SQL("; ").join(
+                        [
+                            sql.SQL("SET LOCAL statement_timeout = {}").format(int(settings.SIAS_STATEMENT_TIMEOUT)),
+                            sql.SQL("SET LOCAL lock_timeout = {}").format(int(settings.SIAS_LOCK_TIMEOUT)),
+                            *session.statements(),
+                        ]
+                    )
                 )
+
+    def say_settings(self) -> None:
+        """Repeat the thread's settings in the transaction that is already open."""
+        if self.in_atomic_block and (said := session.statements()):
+            with self.wrap_database_errors:
+                self.connection.execute(sql.SQL("; ").join(said))
 
     def _commit(self) -> None:
         if self.connection is None:

@@ -31,3 +31,8 @@ class CheckpointThenLoss(PowerFault):
             host, "pkill -STOP -f '^postgres: .*walsender '; timeout 5 " + " ".join(CHECKPOINT), timeout=8.0
         )
         super().start(stage, plan)
+
+    def heal(self, stage: Stage, plan: Plan) -> None:
+        """Power on; a host that never lost it has walsenders to be let go."""
+        super().heal(stage, plan)
+        stage.fleet.run(plan["hosts"][0], "pkill -CONT -f '^postgres: .*walsender '", timeout=3.0)

@@ -45,6 +45,7 @@ INSTALLED_APPS = [
     "sias.notes",
     "sias.reception",
     "sias.thirdparties",
+    "sias.privacy",
     "sias.documents",
     "sias.population",
 ]

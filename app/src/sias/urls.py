@@ -23,6 +23,7 @@ urlpatterns = [
     path("", include("sias.tasks.urls")),
     path("", include("sias.reception.urls")),
     path("", include("sias.thirdparties.urls")),
+    path("", include("sias.privacy.urls")),
     path("api/v1/", api_urls()),
     path("", include("sias.habilitations.urls")),
 ]

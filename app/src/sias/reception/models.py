@@ -103,7 +103,7 @@ class Referral(models.Model):
     urgent = models.BooleanField("urgente", default=False)
     state = models.CharField("état", max_length=8, choices=State.choices, default=State.SENT)
     answer = models.CharField("réponse", max_length=500, blank=True)
-    task = models.OneToOneField(Task, on_delete=models.PROTECT, related_name="+")
+    task = models.OneToOneField(Task, on_delete=models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
     answered_at = models.DateTimeField(null=True)

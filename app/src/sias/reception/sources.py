@@ -36,9 +36,13 @@ def appointments(_request: HttpRequest, person: Person, before: datetime, limit:
 @source("orientations", "Orientations")
 def referrals(_request: HttpRequest, person: Person, before: datetime, limit: int) -> Iterator[Moment]:
     """Sent to other services."""
-    for row in Referral.objects.filter(person=person, created_at__lt=before).select_related("created_by")[:limit]:
+    for row in Referral.objects.filter(person=person, created_at__lt=before).select_related("created_by", "task")[
+        :limit
+    ]:
         what = f"Orientation vers {row.to_service}, {row.get_state_display().lower()}"
-        yield Moment(row.created_at, what, row.reason, row.task.get_absolute_url(), str(row.created_by or ""))
+        yield Moment(
+            row.created_at, what, row.reason, row.task.get_absolute_url() if row.task else "", str(row.created_by or "")
+        )
 
 
 @source("taches", "Tâches closes")

@@ -186,7 +186,7 @@ def answer(request: HttpRequest, identity: int) -> HttpResponse:
             found.state, found.answer = decision, form.cleaned_data["answer"]
             found.answered_at, found.answered_by = timezone.now(), request.user
             found.save()
-            if found.task.open:
+            if found.task is not None and found.task.open:
                 tasks.finish(found.task, request.user, f"Orientation {found.get_state_display().lower()}")
             messages.success(request, f"Orientation {found.get_state_display().lower()}.")
             return redirect(found.person)

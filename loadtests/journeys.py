@@ -299,6 +299,17 @@ def file(agent: Agent) -> None:
         agent.get("file", f"/personnes/{agent.person().identity}/")
 
 
+def tasks(agent: Agent) -> None:
+    """Anybody looks into the task box of the day."""
+    agent.get("tasks", "/taches/")
+
+
+def history(agent: Agent) -> None:
+    """A head of unit reads what happened: the timeline of a person, or who changed what in the file."""
+    person = agent.person().identity
+    agent.get("history", f"/personnes/{person}/{agent.rng.choice(('chronologie', 'historique'))}/")
+
+
 def save(agent: Agent) -> None:
     """A social worker corrects a telephone number: the form, a thought, the saving. Two at once: the second is told so."""
     people = agent.agents.people
@@ -329,6 +340,8 @@ JOURNEYS: dict[str, Callable[[Agent], None]] = {
     "search": search,
     "exact_search": exact_search,
     "file": file,
+    "tasks": tasks,
+    "history": history,
     "save": save,
     "create": create,
 }

@@ -32,6 +32,23 @@ class Archiving:
     oldest_waiting: float
 
 
+@dataclass(frozen=True)
+class Gap:
+    """Segments that a repository lacks since its newest full backup: how many, and the first of them."""
+
+    missing: int
+    first: str | None
+
+
+def gaps(inventory: Inventory, fleet: Fleet) -> dict[str, Gap]:
+    """Ask every repository host what it lacks; one that does not answer is left out."""
+    hosts = [host.name for host in inventory.group("repositories")]
+    command = as_postgres("/usr/local/sbin/sias-backup wal")
+    answers = fleet.run_each(dict.fromkeys(hosts, command), timeout=60.0)
+    found = {name: json.loads(answer.stdout) for name, answer in answers.items() if answer.ok}
+    return {name: Gap(told["missing"], told["first_missing"]) for name, told in found.items()}
+
+
 def psql(sql: str, *, database: str = "postgres", options: str = "") -> tuple[str, str]:
     """Make the command and the standard input of one query, as superuser over the local socket."""
     return as_postgres(f"psql -XqAt -v ON_ERROR_STOP=1 {options} -d {database} -f -"), sql

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from siasops.backup.archive import Archiving
+from siasops.backup.archive import Archiving, Gap
 from siasops.backup.catalogue import Repository, is_segment
 
 
@@ -32,13 +32,18 @@ def hours(seconds: float) -> str:
 
 
 def check(
-    repositories: list[Repository], archiving: Archiving | None, objectives: dict[str, Any], now: datetime
+    repositories: list[Repository],
+    archiving: Archiving | None,
+    gaps: dict[str, Gap],
+    objectives: dict[str, Any],
+    now: datetime,
 ) -> list[Line]:
     """Judge every repository and the way of the write-ahead log to it.
 
     Args:
         repositories: what each holds.
         archiving: the primary's view, None when there is no primary.
+        gaps: by repository host, what it lacks.
         objectives: `backup_age_full`, `backup_age_any`, `archive_behind`, in seconds.
         now: with a time zone.
     """
@@ -47,6 +52,8 @@ def check(
         lines += _repository(repository, objectives, now)
         if archiving is not None and repository.problem is None:
             lines.append(_reached(repository, archiving))
+        if repository.problem is None:
+            lines.append(_whole(repository, gaps.get(repository.host)))
     lines.append(_archiving(archiving, float(objectives["archive_behind"])))
     return lines
 
@@ -72,6 +79,18 @@ def _repository(repository: Repository, objectives: dict[str, Any], now: datetim
         advice = "the database itself is damaged there: look at pg_checksums and the standby before the next failover"
         lines.append(Line(False, f"room {repository.room}: pages", found, advice))
     return lines
+
+
+def _whole(repository: Repository, gap: Gap | None) -> Line:
+    """Say whether recovery from the newest full backup would find every segment."""
+    what = f"room {repository.room}: segments since the newest full backup"
+    if gap is None:
+        advice = f"on {repository.host}: sudo -u postgres sias-backup wal"
+        return Line(False, what, "the repository host did not list them", advice)
+    if not gap.missing:
+        return Line(True, what, "none missing")
+    advice = f"sias backup take --room {repository.room} --type full; see runbooks/alerts/WalMissing.md"
+    return Line(False, what, f"{gap.missing} missing, the first is {gap.first}: recovery ends there", advice)
 
 
 def _reached(repository: Repository, archiving: Archiving) -> Line:

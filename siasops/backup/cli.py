@@ -111,7 +111,7 @@ def list_(inventory: Inventory, room: str | None, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def check(inventory: Inventory, as_json: bool) -> None:
-    """Judge both repositories: in order, fresh enough, and reached by the write-ahead log.
+    """Judge both repositories: in order, fresh enough, reached by the write-ahead log, and no segment of it missing.
 
     The limits are `backup_age_full`, `backup_age_any` and `archive_behind` of inventory/group_vars/all/objectives.yml.
     Exit code 0 when every line holds, 1 when one does not; the line says what to do.
@@ -119,7 +119,8 @@ def check(inventory: Inventory, as_json: bool) -> None:
     with remote.connect(inventory, _connect_hosts(inventory)) as fleet:
         repositories = read(inventory, fleet)
         archiving = archive.look(inventory, fleet)
-    lines = checks.check(repositories, archiving, inventory.objectives, datetime.now(UTC))
+        gaps = archive.gaps(inventory, fleet)
+    lines = checks.check(repositories, archiving, gaps, inventory.objectives, datetime.now(UTC))
     held = all(line.ok for line in lines)
     if as_json:
         emit_json({"environment": inventory.environment, "held": held, "lines": [asdict(line) for line in lines]})

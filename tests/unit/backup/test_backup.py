@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from siasops import inventory as facts
-from siasops.backup.archive import Archiving
+from siasops.backup.archive import Archiving, Gap
 from siasops.backup.catalogue import Repository, is_segment, parse, read, repository_hosts
 from siasops.backup.check import check, hours
 from siasops.backup.cli import backup as command
@@ -25,6 +25,7 @@ from siasops.remote import Result
 NOW = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 OBJECTIVES = {"backup_age_full": 8 * 86400, "backup_age_any": 36 * 3600, "archive_behind": 300}
 LAST = "00000001000000000000000D"
+WHOLE = {"app-a1": Gap(0, None), "app-b1": Gap(0, None)}
 
 
 def entry(kind: str, age: timedelta, *, error: bool = False) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def failed(lines: Iterable[Any]) -> list[str]:
 
 def test_fresh_backups_and_current_archiving_hold(lab: Inventory) -> None:
     repositories = [repository(lab, document(*FRESH), index) for index in (0, 1)]
-    lines = check(repositories, archiving(), OBJECTIVES, NOW)
+    lines = check(repositories, archiving(), WHOLE, OBJECTIVES, NOW)
     assert failed(lines) == []
     assert not any(line.advice for line in lines)
 
@@ -150,14 +151,25 @@ def test_fresh_backups_and_current_archiving_hold(lab: Inventory) -> None:
 def test_each_thing_that_does_not_hold_turns_its_line_red_and_says_what_to_do(
     lab: Inventory, text: str, view: Archiving | None, what: str
 ) -> None:
-    lines = check([repository(lab, text)], view, OBJECTIVES, NOW)
+    lines = check([repository(lab, text)], view, WHOLE, OBJECTIVES, NOW)
     assert failed(lines) == [what]
     assert next(line.advice for line in lines if not line.ok)
 
 
+@pytest.mark.parametrize("gaps", [{"app-a1": Gap(2, LAST)}, {}], ids=["missing", "not told"])
+def test_a_segment_that_is_missing_or_not_listed_turns_its_line_red(lab: Inventory, gaps: dict[str, Gap]) -> None:
+    lines = check([repository(lab, document(*FRESH))], archiving(), gaps, OBJECTIVES, NOW)
+    assert failed(lines) == ["room a: segments since the newest full backup"]
+    assert all(line.advice for line in lines if not line.ok)
+
+
 def test_one_failed_try_is_no_failure_while_nothing_waits_too_long(lab: Inventory) -> None:
     lines = check(
-        [repository(lab, document(*FRESH))], archiving(failing=True, waiting=2, oldest_waiting=20.0), OBJECTIVES, NOW
+        [repository(lab, document(*FRESH))],
+        archiving(failing=True, waiting=2, oldest_waiting=20.0),
+        WHOLE,
+        OBJECTIVES,
+        NOW,
     )
     assert failed(lines) == []
     assert "the last try failed" in lines[-1].found
@@ -165,7 +177,7 @@ def test_one_failed_try_is_no_failure_while_nothing_waits_too_long(lab: Inventor
 
 def test_a_new_timeline_is_not_behind_the_old_one(lab: Inventory) -> None:
     found = repository(lab, document(*FRESH, newest="00000002000000000000000E"))
-    assert failed(check([found], archiving(), OBJECTIVES, NOW)) == []
+    assert failed(check([found], archiving(), WHOLE, OBJECTIVES, NOW)) == []
 
 
 @pytest.mark.parametrize(

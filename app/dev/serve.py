@@ -72,6 +72,7 @@ def main() -> None:
         prepare(cluster, manage)
         manage("load_population", "--persons", PERSONS)
         manage("create_accounts", user="sias_app")
+        manage("load_demonstration", user="sias_app")
         environment = {**variables(cluster), "SIAS_DATABASE_USER": "sias_app"}
         worker = subprocess.Popen([sys.executable, "-m", "sias", "worker"], cwd="/", env=environment)
         print(f"\nhttp://localhost:8000  demo / {PASSWORD}   (Ctrl-C ends and removes everything)\n", flush=True)

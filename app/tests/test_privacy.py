@@ -17,7 +17,7 @@ from sias.repertoire.nir import key
 from sias.tasks.models import Task
 from sias.tasks.services import push
 
-from tests.conftest import manage
+from tests.conftest import make_agent, manage, sign_in
 
 TODAY = timezone.localdate()
 OURS = [model for model in apps.get_models() if model._meta.app_config in register.ours()]
@@ -67,6 +67,13 @@ def test_the_answer_is_due_in_a_month(day, due):
     assert services.one_month_after(day) == due
 
 
+@pytest.fixture(scope="module")
+def officer(database):
+    """The data-protection officer."""
+    make_agent("dpo", "DP", first_name="Dominique", last_name="Protection")
+    return sign_in("dpo")
+
+
 def post(client, path, **data):
     return client.post(path, {"idempotency_key": uuid.uuid4().hex, **data})
 
@@ -84,7 +91,7 @@ def ask(client, person, kind, detail="Tout ce que vous avez") -> RightsRequest:
     return RightsRequest.objects.get(person=person, kind=kind)
 
 
-def test_an_access_request_is_a_task_for_a_month_and_gives_a_copy(client, person):
+def test_an_access_request_is_a_task_for_a_month_and_gives_a_copy(client, officer, person):
     number = "2800757463012"
     person.set_nir(f"{number}{key(number):02d}")
     person.save()
@@ -92,7 +99,7 @@ def test_an_access_request_is_a_task_for_a_month_and_gives_a_copy(client, person
     made = ask(client, person, "acces")
     assert made.task.due == made.due == services.one_month_after(TODAY)
     assert made.task.service == services.OFFICER
-    answer = client.get(f"/rgpd/{made.pk}/donnees/")
+    answer = officer.get(f"/rgpd/{made.pk}/donnees/")
     assert "attachment" in answer["Content-Disposition"]
     data = json.loads(answer.content)
     assert data["personne"]["nom de naissance"] == person.birth_name
@@ -100,36 +107,36 @@ def test_an_access_request_is_a_task_for_a_month_and_gives_a_copy(client, person
     assert data["donnees"]["contact"]["enregistrements"][0]["objet"] == "Factures impayées"
     assert "2 ans" in data["donnees"]["contact"]["conservation"]
     assert (
-        post(client, f"/rgpd/{made.pk}/", version=made.version, decision="accepter", answer="Remis").status_code == 302
+        post(officer, f"/rgpd/{made.pk}/", version=made.version, decision="accepter", answer="Remis").status_code == 302
     )
     assert Task.objects.get(pk=made.task_id).state == Task.State.DONE
-    again = post(client, f"/rgpd/{made.pk}/", version=made.version, decision="refuser", answer="Trop tard")
+    again = post(officer, f"/rgpd/{made.pk}/", version=made.version, decision="refuser", answer="Trop tard")
     assert again.status_code == 409
     assert "Trop tard" in again.content.decode()
 
 
-def test_a_limitation_counts_at_once_and_ends_when_refused(client, person):
+def test_a_limitation_counts_at_once_and_ends_when_refused(client, officer, person):
     made = ask(client, person, "limitation", "Exactitude contestée")
     assert "Traitement limité" in client.get(person.get_absolute_url()).content.decode()
-    post(client, f"/rgpd/{made.pk}/", version=made.version, decision="refuser", answer="Sans fondement")
+    post(officer, f"/rgpd/{made.pk}/", version=made.version, decision="refuser", answer="Sans fondement")
     assert services.in_force(person) == []
     assert Restriction.objects.filter(person=person).exists()
 
 
-def test_an_objection_counts_once_granted(client, person):
+def test_an_objection_counts_once_granted(client, officer, person):
     made = ask(client, person, "opposition")
     assert services.in_force(person) == []
-    post(client, f"/rgpd/{made.pk}/", version=made.version, decision="accepter", answer="Accepté")
+    post(officer, f"/rgpd/{made.pk}/", version=made.version, decision="accepter", answer="Accepté")
     assert [row.kind for row in services.in_force(person)] == ["opposition"]
 
 
-def test_a_rectification_leads_to_the_file_and_says_what_is_wrong(client, person):
+def test_a_rectification_leads_to_the_file_and_says_what_is_wrong(client, officer, person):
     refused = post(client, f"/personnes/{person.pk}/droits/", kind="rectification", received_on=f"{TODAY:%d/%m/%Y}")
     assert refused.status_code == 422
     assert "ce qui est juste" in refused.content.decode()
     made = ask(client, person, "rectification", "Née le 15, pas le 14")
-    assert f"/personnes/{person.pk}/modifier/" in client.get(f"/rgpd/{made.pk}/").content.decode()
-    assert client.get(f"/rgpd/{made.pk}/donnees/").status_code == 409
+    assert f"/personnes/{person.pk}/modifier/" in officer.get(f"/rgpd/{made.pk}/").content.decode()
+    assert officer.get(f"/rgpd/{made.pk}/donnees/").status_code == 409
 
 
 @pytest.mark.parametrize("day", ["31/02/2026", "", f"{TODAY + timedelta(days=1):%d/%m/%Y}", "01/01/1999"])
@@ -140,9 +147,11 @@ def test_an_impossible_day_is_refused_and_nothing_is_lost(client, person, day):
     assert not RightsRequest.objects.filter(person=person).exists()
 
 
-def test_the_pages_of_the_officer_answer(client):
-    assert "Demandes à traiter" in client.get("/rgpd/").content.decode()
-    assert "2 ans" in client.get("/rgpd/registre/").content.decode()
+def test_the_pages_of_the_officer_answer_to_nobody_else(client, officer):
+    for path in ("/rgpd/", "/rgpd/registre/"):
+        assert client.get(path).status_code == 403
+    assert "Demandes à traiter" in officer.get("/rgpd/").content.decode()
+    assert "2 ans" in officer.get("/rgpd/registre/").content.decode()
 
 
 # --- retention -------------------------------------------------------------------------------------------------------

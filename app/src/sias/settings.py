@@ -48,6 +48,7 @@ INSTALLED_APPS = [
     "sias.privacy",
     "sias.documents",
     "sias.population",
+    "sias.training",
 ]
 
 MIDDLEWARE = [

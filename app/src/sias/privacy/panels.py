@@ -2,7 +2,7 @@
 
 from django.http import HttpRequest
 
-from sias.platform.access import can
+from sias.habilitations.rights import can
 from sias.privacy.models import RightsRequest
 from sias.privacy.services import in_force
 from sias.repertoire.models import Person

@@ -47,6 +47,7 @@ RULES = {
     "comptable": Rule("10 ans après le dernier mouvement, puis effacement", 3653),
     "trace": Rule("1 an, puis effacement", 365),
     "exploitation": Rule("7 jours, effacement par les tâches de fond", None),
+    "journal": Rule("1 an, jusqu'à 3 ans sur justification, par le journal des accès lui-même", None),
     "agent": Rule("1 an après le départ, à la main de l'administrateur", None),
     "parent": Rule("comme l'objet auquel il est rattaché", None),
     "referentiel": Rule("sans limite : aucune donnée personnelle", None),

@@ -7,7 +7,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from sias.platform.access import check, requires
+from sias.habilitations.rights import check, requires
+from sias.journal.access import Action, record_access
 from sias.platform.failover import read_only
 from sias.platform.idempotency import idempotent, key_of, new_key
 from sias.platform.pages import form_page
@@ -97,6 +98,7 @@ def download(request: HttpRequest, identity: int) -> HttpResponse:
     check(request.user, "rgpd", "repondre", found)
     if found.kind != RightsRequest.Kind.ACCESS:
         return render(request, "400.html", {"reason": "Cette demande n'est pas une demande d'accès."}, status=409)
+    record_access(request.user, found.person, Action.EXPORT, domain="rgpd", detail={"export": found.pk})
     return HttpResponse(
         json.dumps(export(found.person), ensure_ascii=False, indent=2, default=str),
         content_type="application/json; charset=utf-8",

@@ -1,0 +1,1 @@
+"""The training instance: imaginary persons, data to try things on, a reset."""

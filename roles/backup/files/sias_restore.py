@@ -648,7 +648,8 @@ def prove(own: dict[str, Any], keep_free_mb: int) -> int:
         print(error, file=sys.stderr)
         write(HOME / "proof.json", {"id": asked.get("id"), "problem": str(error), "lines": []})
         return 3
-    if proof.room == own["room"] and not asked.get("config"):
+    # A copy that is kept has not had its pages checked; a copy of a repository says nothing about the repository.
+    if proof.room == own["room"] and not asked.get("config") and not asked.get("keep"):
         record(HOME / "record.json", proof, scheduled=not asked)
     keep = (
         float(asked.get("keep") or 0)

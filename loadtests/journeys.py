@@ -36,8 +36,10 @@ VALUE = re.compile(r'\bvalue="([^"]*)"')
 CHOSEN = re.compile(r'<select[^>]*\bname="(\w+)"[^>]*>(.*?)</select>', re.DOTALL)
 NAMES = ("Schmitt", "Muller", "Weber", "Klein", "Martin", "Meyer", "Wagner", "Schneider", "Becker", "Rossi", "Kieffer",
          "Hoffmann", "Bernard", "Thiel", "Kowalski", "Da Silva", "Yilmaz", "Robert", "Petit", "Simon")  # fmt: skip
-SESSIONS = 4
-"""Signed-in browsers per room and worker."""
+SESSIONS = 2
+"""Signed-in browsers per room, profile and worker."""
+SECRETARY, OPERATOR, LISTENER, CAREWORKER = "demo-st", "demo-os", "demo-ec", "demo-ts"
+"""Accounts of the lab, one per profile of the table of rights; all have the password of `demo`."""
 HOT = 12
 """Files that many people open on the same day."""
 HOT_SHARE = 0.3
@@ -76,10 +78,15 @@ class Agents:
         self.zero = time.time()
         self.people: list[Person] = []
         self.households: list[int] = []
-        self.sessions = {room: [self._session(url) for _ in range(SESSIONS)] for room, url in plan["rooms"].items()}
+        self.accounts: dict[FastHttpSession, str] = {}
+        self.sessions = {
+            (room, account): [self._session(url, account) for _ in range(SESSIONS)]
+            for room, url in plan["rooms"].items()
+            for account in (SECRETARY, OPERATOR, LISTENER, CAREWORKER)
+        }
         self.signing: set[int] = set()
 
-    def _session(self, url: str) -> FastHttpSession:
+    def _session(self, url: str, account: str) -> FastHttpSession:
         ca = self.plan["ca"]
         session = FastHttpSession(
             base_url=url, request_event=EventHook(), user=None, network_timeout=LIMIT, connection_timeout=CONNECT_LIMIT,
@@ -89,6 +96,7 @@ class Agents:
         )  # fmt: skip
         # A redirect is the answer, not a way.
         session.client.redirect_response_codes = frozenset()
+        self.accounts[session] = account
         return session
 
     def prepare(self) -> None:
@@ -97,9 +105,9 @@ class Agents:
         Raises:
             RuntimeError: the application refuses the account, or the directory is empty.
         """
-        jobs = [gevent.spawn(self.sign_in, s) for sessions in self.sessions.values() for s in sessions]
+        jobs = [gevent.spawn(self.sign_in, s) for s in self.accounts]
         gevent.joinall(jobs, raise_error=True)
-        session = next(iter(self.sessions.values()))[0]
+        session = next(s for s, account in self.accounts.items() if account == OPERATOR)
         found: dict[int, Person] = {}
         for name in NAMES:
             page = session.get(f"/repertoire/?q={name.replace(' ', '+')}").text or ""
@@ -120,11 +128,11 @@ class Agents:
             RuntimeError: it was refused; says with which status.
         """
         session.get("/connexion/")
-        fields = {"username": self.plan["account"], "password": self.plan["password"]}
+        fields = {"username": self.accounts[session], "password": self.plan["password"]}
         answer = session.post("/connexion/", data={**fields, "csrfmiddlewaretoken": token(session)})
         if answer.status_code not in {302, 303}:
             raise RuntimeError(
-                f"sign-in of {self.plan['account']} at {session.base_url}: {answer.status_code} {answer.error or ''}"
+                f"sign-in of {self.accounts[session]} at {session.base_url}: {answer.status_code} {answer.error or ''}"
             )
 
     def again(self, session: FastHttpSession) -> None:
@@ -142,7 +150,7 @@ class Agents:
     def of(self, arrival: Arrival) -> Agent:
         """Return who comes: the same agent for the same draw."""
         rng = random.Random(arrival.draw)  # noqa: S311 - choices of people, not a secret
-        return Agent(self, arrival, rng, rng.choice(self.sessions[arrival.room]))
+        return Agent(self, arrival, rng, rng.choice(self.sessions[arrival.room, PROFILES[arrival.kind]]))
 
     def refuse(self, arrival: Arrival, why: str) -> None:
         """Log somebody who could not even ask."""
@@ -292,7 +300,7 @@ def exact_search(agent: Agent) -> None:
 
 
 def file(agent: Agent) -> None:
-    """A social worker opens a file, a household's one time in four."""
+    """An operator of the SIAO opens a file, a household's one time in four."""
     if agent.agents.households and agent.rng.random() < 0.25:  # noqa: PLR2004 - one in four
         agent.get("file", f"/foyers/{agent.rng.choice(agent.agents.households)}/")
     else:
@@ -300,18 +308,18 @@ def file(agent: Agent) -> None:
 
 
 def tasks(agent: Agent) -> None:
-    """Anybody looks into the task box of the day."""
+    """A social worker looks into the task box of the day."""
     agent.get("tasks", "/taches/")
 
 
 def history(agent: Agent) -> None:
-    """A head of unit reads what happened: the timeline of a person, or who changed what in the file."""
+    """An operator of the SIAO reads what happened: the timeline of a person, or who changed what in the file."""
     person = agent.person().identity
     agent.get("history", f"/personnes/{person}/{agent.rng.choice(('chronologie', 'historique'))}/")
 
 
 def save(agent: Agent) -> None:
-    """A social worker corrects a telephone number: the form, a thought, the saving. Two at once: the second is told so."""
+    """A listener of the 115 corrects a telephone number: the form, a thought, the saving. Two at once: the second is told so."""
     people = agent.agents.people
     identity = people[agent.arrival.number % len(people)].identity
     fields = form_fields(agent.get("form", f"/personnes/{identity}/modifier/"))
@@ -345,6 +353,17 @@ JOURNEYS: dict[str, Callable[[Agent], None]] = {
     "save": save,
     "create": create,
 }
+
+PROFILES = {
+    "search": SECRETARY,
+    "exact_search": OPERATOR,
+    "file": OPERATOR,
+    "tasks": CAREWORKER,
+    "history": OPERATOR,
+    "save": LISTENER,
+    "create": LISTENER,
+}
+"""Whose account asks: a profile that may see the whole department, where the journey reads anybody's file."""
 
 if __name__ == "__main__":
     json.dump({kind: " ".join((journey.__doc__ or "").split()) for kind, journey in JOURNEYS.items()}, sys.stdout)

@@ -57,7 +57,7 @@ def list_scenarios(inventory: Inventory, as_json: bool) -> None:
     "--scale", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Factor on every rate."
 )
 @click.option(
-    "--url", help="One instance of the application instead of the rooms; password of `demo` in SIAS_LOAD_PASSWORD."
+    "--url", help="One instance of the application instead of the rooms; password of demo-… in SIAS_LOAD_PASSWORD."
 )
 @json_option
 @click.pass_obj

@@ -170,7 +170,7 @@ def _plan(
     journeys = json.loads(listed.stdout)
     password = os.environ.get("SIAS_LOAD_PASSWORD", "") if url else inventory.secrets()["app_demo_password"]
     if not password:
-        raise UserError("--url needs the password of its account `demo` in SIAS_LOAD_PASSWORD.", USAGE)
+        raise UserError("--url needs the password of the accounts demo-… in SIAS_LOAD_PASSWORD.", USAGE)
     peak = inventory.facts["sias_load"]["rate"]
     rooms = {r.letter: url or f"https://{r.address}" for r in inventory.rooms.values()}
     plan = {
@@ -178,7 +178,6 @@ def _plan(
         "folder": str(folder),
         "seed": scenario.seed,
         "workers": workers,
-        "account": "demo",
         "password": password,
         "ca": None if url else str(inventory.pki / "ca.crt"),
         "rooms": rooms,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from functools import cache
@@ -167,3 +168,16 @@ def test_burn_rates_are_of_the_share_of_failures_that_the_inventory_allows(inven
     assert rates
     for expression in rates:
         assert {float(x) for x in re.findall(r"\* (0\.\d+)", expression)} == {inventory.facts["sias_load"]["failed"]}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "monitoring" / "dashboards").glob("*.json")), ids=lambda p: p.stem)
+def test_a_dashboard_can_be_imported_and_explains_each_panel(path: Path) -> None:
+    board = json.loads(path.read_text(encoding="utf-8"))
+    assert board["uid"] == f"sias-{path.stem}"
+    assert len(board["uid"]) <= 40, "Grafana refuses longer ones"
+    assert [p["id"] for p in board["panels"]] == list(range(1, len(board["panels"]) + 1))
+    for panel in board["panels"]:
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["datasource"]["uid"] == "${source}", "a dashboard works with anybody's Prometheus"
+    places = [(p["gridPos"]["x"], p["gridPos"]["y"]) for p in board["panels"]]
+    assert len(set(places)) == len(places), "two panels lie on each other"

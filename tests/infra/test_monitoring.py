@@ -160,6 +160,19 @@ def test_the_page_of_the_control_room_is_served_and_asks_for_figures_that_somebo
         assert prometheus.query(questions[name]), f"{name} finds nothing on a healthy lab"
 
 
+DASHBOARDS = sorted((ROOT / "monitoring" / "dashboards").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda p: p.stem)
+def test_every_panel_of_a_dashboard_asks_for_figures_that_somebody_tells(path: Path, prometheus: Prometheus) -> None:
+    known = set(prometheus.api("label/__name__/values"))
+    for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
+        for target in panel["targets"]:
+            assert metric_names(target["expr"]) <= known, f"{panel['title']}: {target['expr']}"
+            # Prometheus refuses what it cannot parse.
+            prometheus.query(target["expr"])
+
+
 def test_a_healthy_lab_raises_no_alert(prometheus: Prometheus) -> None:
     def firing() -> list[str]:
         found = prometheus.api("alerts")["alerts"]

@@ -43,7 +43,7 @@ def whole() -> Answers:
         "bricks": [{**r, "value": 1} for r in both],
         "heal": [{**r, "value": 0} for r in both],
         "backup": [{**r, "value": now - 3600 * 5} for r in both],
-        "restore": [{**r, "value": now - 3600 * 20} for r in both],
+        "restore": [{"repository": r["room"], "value": now - 3600 * 20} for r in both],
         "voters": [{"value": 3}],
         "voting": [{"value": 3}],
         "quorum": [{"host": "witness", "value": 1}],
@@ -122,6 +122,7 @@ def test_a_whole_platform_is_told_as_such_with_both_rooms(prometheus: Fake, tmp_
     assert "retard de db-b1 12 ms" in seen
     assert "27,5 /s" in seen
     assert "sauvegarde il y a 5 h" in seen
+    assert "restauration prouvée il y a 20 h" in seen
     assert "Aucune alerte" in seen
     assert "quorum : 3 votants sur 3 meneur : witness" in seen
     assert "en cours : version 1.5 &lt;b&gt; depuis 5 min" in seen

@@ -41,6 +41,7 @@ INSTALLED_APPS = [
     "sias.tasks",
     "sias.households",
     "sias.api",
+    "sias.duplicates",
     "sias.evaluations",
     "sias.notes",
     "sias.reception",

@@ -16,6 +16,7 @@ urlpatterns = [
     path("healthz/ready", platform.ready, name="ready"),
     path("metrics", platform.metrics_page, name="metrics"),
     path("", include("sias.repertoire.urls")),
+    path("", include("sias.duplicates.urls")),
     path("", include("sias.evaluations.urls")),
     path("", include("sias.notes.urls")),
     path("", include("sias.households.urls")),

@@ -38,6 +38,7 @@ def latest(code: str) -> Questionnaire:
     return Questionnaire.objects.filter(code=code).order_by("-version")[0]
 
 
+@transaction.atomic
 def situation(household: Household, agent: object) -> Evaluation:
     """Return the household's situation, begun now if it has none. Two who begin at once get the same."""
     Household.objects.using("default").select_for_update().get(pk=household.pk)

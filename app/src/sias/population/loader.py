@@ -22,8 +22,8 @@ from sias.population.models import Load
 from sias.repertoire.models import NameForm
 
 TABLES = ("repertoire_person", "repertoire_household", "repertoire_membership", "repertoire_nameform")
-# They speak of what is going away without a foreign key: keys of forms, history.
-TELL_OF_THEM = ("platform_idempotencykey", "history_change")
+# They speak of what is going away without a foreign key: keys of forms, history, duplicates.
+TELL_OF_THEM = ("platform_idempotencykey", "history_change", "duplicates_candidate", "duplicates_merge")
 # Tables that point at what is going away, however far.
 POINTING = """
 WITH RECURSIVE pointing(oid) AS (

@@ -13,8 +13,8 @@ from sias.habilitations.rights import can, check, mask, requires
 from sias.journal.access import Action, record_access
 from sias.platform.failover import read_only
 from sias.platform.idempotency import idempotent, key_of, new_key
+from sias.repertoire import relations, services
 from sias.repertoire import search as engine
-from sias.repertoire import services
 from sias.repertoire.forms import PersonForm, SearchForm
 from sias.repertoire.models import Person
 from sias.repertoire.panels import PANELS
@@ -73,11 +73,19 @@ def search(request: HttpRequest) -> HttpResponse:
     )
 
 
+def _merged_into(identity: int) -> int | None:
+    """Return who took over a person that is no longer there."""
+    return None if Person.objects.filter(pk=identity).exists() else relations.successor(Person, identity)
+
+
 @requires("repertoire", "lire")
 @read_only
 @require_safe
 def person(request: HttpRequest, identity: int) -> HttpResponse:
     """A person: identity, household, documents."""
+    if (into := _merged_into(identity)) is not None:
+        messages.info(request, "Cette fiche a été fusionnée avec celle-ci, qui contient tout ce qui la concerne.")
+        return redirect("repertoire:person", into)
     found = get_object_or_404(Person.objects.select_related("commune", "updated_by"), pk=identity)
     check(request.user, "repertoire", "lire", found)
     record_access(request.user, found, Action.READ, domain="repertoire")

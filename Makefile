@@ -15,9 +15,11 @@ VENV := var/venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/var/tools:$(PATH)
 
-# What a bare Debian 12 lacks. Chromium opens the page of monitoring/consoles in its test. PostgreSQL is for the application's tests, which start a private cluster themselves.
+# What a bare Debian 12 lacks. For the application's tests: PostgreSQL, of which they start a private cluster themselves,
+# Pango and a font (PDF), Chromium (end to end); it opens the page of monitoring/consoles in its test, too.
 PACKAGES := python3 python3-venv openssh-client iproute2 nftables debian-archive-keyring \
-  lxc vagrant vagrant-lxc mmdebstrap apt-cacher-ng postgresql chromium
+  lxc vagrant vagrant-lxc mmdebstrap apt-cacher-ng postgresql \
+  libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core chromium chromium-driver
 
 define say
 @printf '\033[1m== %s\033[0m\n' "$(1)"

@@ -103,6 +103,42 @@ def flash_section(_request: HttpRequest, household: Household) -> dict:
     return {"evaluation": found, "shown": shown, "household": household, "idempotency_key": new_key()}
 
 
+def _told(evaluation: Evaluation | None) -> list[tuple[str, list]]:
+    """Return the sections that have answers, in words."""
+    answers = _answers(evaluation)
+    sections = evaluation.questionnaire.definition["sections"] if evaluation else []
+    told = [
+        (
+            section["title"],
+            [
+                (question["label"], questionnaires.show(question, answers[question["code"]]))
+                for question in section["questions"]
+                if answers.get(question["code"])
+            ],
+        )
+        for section in sections
+    ]
+    return [(title, rows) for title, rows in told if rows]
+
+
+@tabs.sheet("Situation du ménage", "evaluations/sheet.html", 10)
+def situation_sheet(_request: HttpRequest, household: Household) -> dict:
+    """The situation, as far as it is known."""
+    found = Evaluation.objects.filter(household=household, living=True).select_related("questionnaire").first()
+    return {"sections": _told(found)}
+
+
+@tabs.sheet("Dernière évaluation flash", "evaluations/sheet.html", 20)
+def flash_sheet(_request: HttpRequest, household: Household) -> dict | None:
+    """The last flash evaluation, if there is one."""
+    found = (
+        Evaluation.objects.filter(household=household, questionnaire__code="flash", living=False)
+        .select_related("questionnaire")
+        .first()
+    )
+    return {"sections": _told(found)} if found else None
+
+
 def _find(request: HttpRequest, identity: int) -> Evaluation:
     rows = Evaluation.objects.using("default") if request.method == "POST" else Evaluation.objects
     found = get_object_or_404(rows.select_related("questionnaire", "household", "started_by", "closed_by"), pk=identity)

@@ -25,6 +25,7 @@ class Part:
 TABS: dict[str, Part] = {}
 SECTIONS: list[Part] = []  # on the first page, under the members
 HEADS: list[Part] = []  # above every tab: pinned alerts
+SHEET: list[Part] = []  # parts of the PDF sheet
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,17 @@ def head(label: str, template: str, order: int = 0) -> Callable[[Context], Conte
     def add(context: Context) -> Context:
         HEADS.append(Part("", label, template, context, order))
         HEADS.sort(key=lambda part: part.order)
+        return context
+
+    return add
+
+
+def sheet(label: str, template: str, order: int) -> Callable[[Context], Context]:
+    """Register a part of the PDF sheet."""
+
+    def add(context: Context) -> Context:
+        SHEET.append(Part("", label, template, context, order))
+        SHEET.sort(key=lambda part: part.order)
         return context
 
     return add

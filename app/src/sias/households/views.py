@@ -15,7 +15,7 @@ from sias.habilitations.rights import can, check, mask, requires
 from sias.history import past as history_past
 from sias.history import words
 from sias.history.models import Change
-from sias.households import moves, tabs
+from sias.households import moves, sheet, tabs
 from sias.households.access import MergedError, open_household
 from sias.households.forms import MoveForm, PastForm
 from sias.households.models import ExternalKey, Move
@@ -69,6 +69,8 @@ def frame(request: HttpRequest, household: Household, slug: str, made: Compositi
         "household": household,
         "composition": made,
         "masked": mask(request.user, [member.person for member in made.members]),
+        "may_export": can(request.user, "repertoire", "exporter", household),
+        "may_move": can(request.user, "repertoire", "deplacer", household),
         "tabs": sorted(tabs.TABS.values(), key=lambda part: part.order),
         "slug": slug,
         "heads": heads,
@@ -122,8 +124,11 @@ def identity_tab(_request: HttpRequest, household: Household) -> dict:
 @tabs.tab("suivi", "Suivi et modification", "households/history.html", 90)
 def history_tab(request: HttpRequest, household: Household) -> dict:
     """Who changed what and when; moves, and the way back."""
-    members = [member.person_id for member in composition(household).members]
-    changes, following = _page(request, changes_of(household, members))
+    members = [member.person for member in composition(household).members]
+    masked = mask(request.user, members)
+    readable = [member.pk for member in members if member.pk not in masked]
+    about_masked = Q(person_id__in=list(masked))
+    changes, following = _page(request, changes_of(household, readable).exclude(about_masked))
     return {
         "told": words.tell(request, changes),
         "next": following,
@@ -203,6 +208,21 @@ def _members_at(household: Household, day: date, moment: datetime) -> list[Membe
         member.person = person
         found.append(member)
     return sorted(found, key=lambda member: (member.role, member.person.birth_date))
+
+
+@follows_merges
+@requires("repertoire", "exporter")
+@read_only
+@require_safe
+def download_sheet(request: HttpRequest, identity: int) -> HttpResponse:
+    """The household's sheet as a PDF; that it left is in the log."""
+    household = open_household(request, identity, "exporter")
+    body = sheet.pdf(request, household)
+    record_access(request.user, household, Action.EXPORT, domain="repertoire", detail={"document": "fiche PDF"})
+    name = f"fiche-{household.number}-{timezone.localtime():%Y%m%d-%H%M}.pdf"
+    return HttpResponse(
+        body, content_type="application/pdf", headers={"Content-Disposition": f'attachment; filename="{name}"'}
+    )
 
 
 @requires("repertoire", "lire")

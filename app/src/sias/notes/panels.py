@@ -34,6 +34,17 @@ def pinned(request: HttpRequest, household: Household) -> dict:
     }
 
 
+@tabs.sheet("Notes", "notes/sheet.html", 30)
+def notes_sheet(request: HttpRequest, household: Household) -> dict:
+    """The notes that the reader may read; private ones stay on the screen."""
+    return {
+        "notes": Note.objects.filter(household=household, withdrawn_at=None)
+        .readable_by(request.user)
+        .exclude(visibility=Note.Visibility.PRIVATE)
+        .select_related("person", "author")
+    }
+
+
 @register("notes/person.html")
 def of_person(request: HttpRequest, person: Person) -> dict:
     """The notes about a person."""

@@ -35,7 +35,7 @@ MAY = {
     "reception": {"platform", "journal", "history", "habilitations", "repertoire", "tasks"},
     "api": {"platform", "habilitations", "journal", "repertoire", "crossdomain", "tasks"},
     "crossdomain": {"platform", "habilitations", "repertoire"},
-    "tasks": {"platform", "habilitations", "repertoire"},
+    "tasks": {"platform", "journal", "habilitations", "repertoire"},
     "households": {"platform", "journal", "history", "socle", "habilitations", "repertoire"},
 }
 EXCEPTIONS = {

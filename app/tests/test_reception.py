@@ -138,7 +138,14 @@ def test_the_timeline_merges_sources_in_pages(client, person, monkeypatch):
 def test_a_bad_mark_starts_the_timeline_again(client, person, mark):
     answer = client.get(f"/personnes/{person.pk}/chronologie/", {"avant": mark, "source": "inconnue"})
     assert answer.status_code == 200
-    assert "Entrée dans un foyer" in answer.content.decode()
+    assert "Entrée dans un ménage" in answer.content.decode()
+
+
+def test_what_is_read_and_written_is_in_the_access_log(cluster, client, person):
+    post(client, f"/personnes/{person.pk}/contact/", channel="accueil", subject="Trace")
+    client.get(f"/personnes/{person.pk}/chronologie/")
+    rows = cluster.sql("SELECT action FROM journal_entry WHERE person_id = %s AND domain = 'accueil'", [person.pk])
+    assert {("creation",), ("consultation",)} <= set(rows)
 
 
 def test_a_service_without_name_sees_its_own_desk_only():

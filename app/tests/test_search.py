@@ -230,6 +230,12 @@ def test_an_address_is_a_criterion_of_its_own_and_restricts_names():
         assert {hit.person.commune_id for hit in page.hits} == {place.code}
 
 
+def test_an_address_without_a_name_is_said_not_to_count(client):
+    page = client.get("/repertoire/", {"q": "muller", "adresse": "rue de la"})
+    assert "Adresse incomprise" in page.content.decode()
+    assert search.parse("muller", "", None, "rue de la").street == ""
+
+
 def test_the_residents_of_a_street_follow_page_after_page():
     street = re.sub(r"^\d+ ", "", Person.objects.exclude(address="").order_by("id").first().address)
     wanted = Person.objects.filter(

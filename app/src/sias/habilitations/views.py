@@ -67,7 +67,7 @@ def home(request: HttpRequest) -> HttpResponse:
     return _refusal(request, "", None, ReasonForm(), HTTPStatus.FORBIDDEN)
 
 
-HOMES = ((("repertoire", "rechercher"), "repertoire:search"),)
+HOMES = ((("repertoire", "rechercher"), "repertoire:search"), (("tache", "lire"), "tasks:inbox"))
 
 
 @requires("acces_exceptionnel", "ouvrir")

@@ -30,6 +30,7 @@ def receive(request: HttpRequest, identity: int) -> HttpResponse:
     form = RequestForm(request.POST if request.method == "POST" else None)
     if form.is_bound and form.is_valid():
         made = services.receive(person, form.cleaned_data, request.user)
+        record_access(request.user, made, Action.CREATE, domain="rgpd")
         messages.success(request, f"Demande enregistrée : réponse due le {made.due:%d/%m/%Y}.")
         return redirect(person)
     return form_page(
@@ -80,6 +81,7 @@ def show(request: HttpRequest, identity: int) -> HttpResponse:
                 form.add_error(None, "Cette demande a déjà une réponse. La vôtre n'est pas enregistrée.")
                 status = 409
             else:
+                record_access(request.user, found, Action.CHANGE, domain="rgpd", detail={"decision": decision})
                 messages.success(request, "Réponse enregistrée.")
                 return redirect(found)
     return render(

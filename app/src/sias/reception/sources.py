@@ -55,10 +55,10 @@ def tasks(request: HttpRequest, person: Person, before: datetime, limit: int) ->
         yield Moment(row.closed_at, "Tâche close", row.title, row.get_absolute_url(), str(row.closed_by or ""))
 
 
-@source("foyers", "Foyers")
+@source("menages", "Ménages")
 def households(_request: HttpRequest, person: Person, before: datetime, limit: int) -> Iterator[Moment]:
     """Households joined."""
     rows = person.memberships.filter(since__lte=timezone.localtime(before).date()).select_related("household")
     for row in rows.order_by("-since")[:limit]:
         if (at := midnight(row.since)) < before:
-            yield Moment(at, "Entrée dans un foyer", str(row.household), row.household.get_absolute_url())
+            yield Moment(at, "Entrée dans un ménage", str(row.household), row.household.get_absolute_url())

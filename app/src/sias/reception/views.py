@@ -12,6 +12,7 @@ from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from sias.habilitations.rights import check, requires
+from sias.journal.access import Action, record_access
 from sias.platform.failover import read_only
 from sias.platform.idempotency import idempotent, key_of, new_key
 from sias.platform.pages import form_page
@@ -73,7 +74,8 @@ def contact(request: HttpRequest, identity: int) -> HttpResponse:
     form = ContactForm(request.POST if request.method == "POST" else None)
     if request.method != "POST" or not form.is_valid():
         return _page(request, form, "Noter un contact", person, 422 if form.is_bound else 200)
-    Contact.objects.create(person=person, agent=request.user, service=request.user.service, **form.cleaned_data)
+    made = Contact.objects.create(person=person, agent=request.user, service=request.user.service, **form.cleaned_data)
+    record_access(request.user, made, Action.CREATE, domain="accueil")
     messages.success(request, "Contact enregistré.")
     return redirect(person)
 
@@ -106,6 +108,7 @@ def appointment(request: HttpRequest, identity: int) -> HttpResponse:
                 raise
             form.add_error("hour", f"{agent} a déjà un rendez-vous à ce moment.")
         else:
+            record_access(request.user, made, Action.CREATE, domain="accueil")
             moment = timezone.localtime(made.starts_at)
             messages.success(request, f"Rendez-vous le {moment:%d/%m/%Y à %H:%M} avec {agent}.")
             return redirect(person)
@@ -129,6 +132,7 @@ def outcome(request: HttpRequest, identity: int) -> HttpResponse:
         return render(request, "400.html", {"reason": reason}, status=409)
     found.state = state
     found.save(update_fields=["state"])
+    record_access(request.user, found, Action.CHANGE, domain="accueil", detail={"etat": state})
     messages.success(request, f"{found.person} : {found.get_state_display().lower()}.")
     return redirect("reception:desk")
 
@@ -155,6 +159,7 @@ def referral(request: HttpRequest, identity: int) -> HttpResponse:
     made = Referral.objects.create(
         person=person, from_service=request.user.service, created_by=request.user, task=task, **data
     )
+    record_access(request.user, made, Action.CREATE, domain="accueil")
     task.url = reverse("reception:answer", args=[made.pk])
     task.save(update_fields=["url"])
     messages.success(request, f"{person} est orienté vers {made.to_service} : une tâche y attend.")
@@ -186,6 +191,7 @@ def answer(request: HttpRequest, identity: int) -> HttpResponse:
             found.state, found.answer = decision, form.cleaned_data["answer"]
             found.answered_at, found.answered_by = timezone.now(), request.user
             found.save()
+            record_access(request.user, found, Action.CHANGE, domain="accueil", detail={"decision": decision})
             if found.task is not None and found.task.open:
                 tasks.finish(found.task, request.user, f"Orientation {found.get_state_display().lower()}")
             messages.success(request, f"Orientation {found.get_state_display().lower()}.")
@@ -205,6 +211,7 @@ def timeline(request: HttpRequest, identity: int) -> HttpResponse:
     """Everything that happened, the latest first."""
     person = get_object_or_404(Person, pk=identity)
     check(request.user, "accueil", "lire", person)
+    record_access(request.user, person, Action.READ, domain="accueil")
     try:
         before = parse_datetime(request.GET.get("avant", "").replace(" ", "+"))
     except ValueError:

@@ -86,6 +86,11 @@ def street(address: str) -> str:
     return " ".join([*named, *number])
 
 
+def names_a_street(address: str) -> bool:
+    """Tell whether an address holds more than `rue de la`: enough to look for."""
+    return any(word not in _STREET_WORDS.split() for word in normalise(address).split())
+
+
 def variants(name: str) -> list[str]:
     """Return the name and its forms with one letter left out.
 

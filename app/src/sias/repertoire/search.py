@@ -123,7 +123,11 @@ def parse_birth(text: str) -> Birth | None:
 
 def parse(text: str, birth: str = "", commune: Place | None = None, address: str = "") -> Question:
     """Understand the one field of the search, and those that refine it."""
-    question = Question(commune=commune, street=names.street(address), birth=parse_birth(birth) if birth else None)
+    question = Question(
+        commune=commune,
+        street=names.street(address) if names.names_a_street(address) else "",
+        birth=parse_birth(birth) if birth else None,
+    )
     text = text.strip()[:200]
     squeezed = nir.clean(text)
     if re.fullmatch(r"[1-478]\d{4}[0-9AB]\d{7}(\d{2})?", squeezed):

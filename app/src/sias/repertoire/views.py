@@ -36,6 +36,8 @@ def search(request: HttpRequest) -> HttpResponse:
         problems.append(f"Commune inconnue en Moselle : « {data['commune']} ». Elle n'a pas été prise en compte.")
     if data.get("naissance") and question.birth is None:
         problems.append(f"Date de naissance incomprise : « {data['naissance']} ». Écrivez 31/12/1975 ou 1975.")
+    if data.get("adresse") and not question.street:
+        problems.append(f"Adresse incomprise : « {data['adresse']} ». Écrivez le nom de la rue.")
     if question.empty and (question.birth or place):
         problems.append("Ajoutez au moins un nom, une adresse ou une date de naissance complète.")
     page = engine.find(question, cursor_text=request.GET.get("apres", ""))
@@ -49,6 +51,7 @@ def search(request: HttpRequest) -> HttpResponse:
             Action.SEARCH,
             domain="repertoire",
             detail={"q": data.get("q", ""), "naissance": data.get("naissance", ""), "commune": data.get("commune", "")}
+            | {"adresse": data.get("adresse", "")}
             | {"personnes": [hit.person.pk for hit in page.hits], "masquees": len(masked)},
         )
     following = ""

@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from sias.habilitations.rights import requires
+from sias.journal.access import Action, record_access
 from sias.platform.failover import read_only
 from sias.platform.idempotency import idempotent, key_of, new_key
 from sias.tasks import services
@@ -96,6 +97,8 @@ def _task_page(request: HttpRequest, task: Task, form: ActForm, status: int = 20
 def task(request: HttpRequest, identity: int) -> HttpResponse:
     """A task, its story and what can be done."""
     found = get_object_or_404(Task.objects.using("default").select_related("person", "assignee"), pk=identity)
+    if found.person is not None:
+        record_access(request.user, found, Action.READ, domain="tache")
     return _task_page(request, found, ActForm(initial={"version": found.version}))
 
 

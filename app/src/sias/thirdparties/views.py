@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from sias.habilitations.rights import can, requires
+from sias.journal.access import Action, record_access
 from sias.platform.failover import read_only
 from sias.platform.idempotency import idempotent, key_of, new_key
 from sias.platform.pages import form_page
@@ -107,6 +108,7 @@ def edit(request: HttpRequest, identity: int | None = None) -> HttpResponse:
                 }
                 status = 409
             else:
+                record_access(request.user, saved, Action.CHANGE if found else Action.CREATE, domain="tiers")
                 messages.success(request, f"{saved} : enregistré, {saved.get_state_display().lower()}.")
                 return redirect(saved)
     return form_page(
@@ -152,6 +154,7 @@ def decide(request: HttpRequest, identity: int) -> HttpResponse:
     except services.TakenError as taken:
         form.add_error("number", str(taken))
         return _show(request, found, form, 422)
+    record_access(request.user, found, Action.CHANGE, domain="tiers", detail={"decision": decision})
     messages.success(request, f"{found} : {'validé' if decision == 'valider' else 'refusé'}.")
     return redirect(found)
 

@@ -28,7 +28,9 @@ from locust.event import EventHook
 from siasops.load.schedule import Arrival
 
 ROW = re.compile(
-    r'<a href="/personnes/(\d+)/">([^<]+)</a>.*?<time datetime="(\d{4}-\d\d-\d\d)">.*?<td>([^<]*)</td>', re.DOTALL
+    r'<a href="/personnes/(\d+)/">([^<]+)</a>.*?<time datetime="(\d{4}-\d\d-\d\d)">.*?<td>([^<]*)</td>\s*'
+    r'<td class="number">([^<]*)</td>',
+    re.DOTALL,
 )
 HOUSEHOLD = re.compile(r'href="/foyers/(\d+)/"')
 FIELD = re.compile(r'<input[^>]*\bname="(\w+)"[^>]*?>')
@@ -36,8 +38,6 @@ VALUE = re.compile(r'\bvalue="([^"]*)"')
 CHOSEN = re.compile(r'<select[^>]*\bname="(\w+)"[^>]*>(.*?)</select>', re.DOTALL)
 NAMES = ("Schmitt", "Muller", "Weber", "Klein", "Martin", "Meyer", "Wagner", "Schneider", "Becker", "Rossi", "Kieffer",
          "Hoffmann", "Bernard", "Thiel", "Kowalski", "Da Silva", "Yilmaz", "Robert", "Petit", "Simon")  # fmt: skip
-SESSIONS = 2
-"""Signed-in browsers per room, profile and worker."""
 SECRETARY, OPERATOR, LISTENER, CAREWORKER = "demo-st", "demo-os", "demo-ec", "demo-ts"
 """Accounts of the lab, one per profile of the table of rights; all have the password of `demo`."""
 HOT = 12
@@ -68,6 +68,7 @@ class Person:
     name: str
     birth: str
     commune: str
+    number: str
 
 
 class Agents:
@@ -80,11 +81,12 @@ class Agents:
         self.households: list[int] = []
         self.accounts: dict[FastHttpSession, str] = {}
         self.sessions = {
-            (room, account): [self._session(url, account) for _ in range(SESSIONS)]
+            (room, account): self._session(url, account)
             for room, url in plan["rooms"].items()
             for account in (SECRETARY, OPERATOR, LISTENER, CAREWORKER)
         }
         self.signing: set[int] = set()
+        self.partners = {room: self._session(url, "") for room, url in plan["rooms"].items()}
 
     def _session(self, url: str, account: str) -> FastHttpSession:
         ca = self.plan["ca"]
@@ -96,7 +98,8 @@ class Agents:
         )  # fmt: skip
         # A redirect is the answer, not a way.
         session.client.redirect_response_codes = frozenset()
-        self.accounts[session] = account
+        if account:
+            self.accounts[session] = account
         return session
 
     def prepare(self) -> None:
@@ -105,14 +108,17 @@ class Agents:
         Raises:
             RuntimeError: the application refuses the account, or the directory is empty.
         """
-        jobs = [gevent.spawn(self.sign_in, s) for s in self.accounts]
-        gevent.joinall(jobs, raise_error=True)
+        # One after the other: hashing a password is meant to be slow, and is not what is measured.
+        for session in self.accounts:
+            self.sign_in(session)
         session = next(s for s, account in self.accounts.items() if account == OPERATOR)
         found: dict[int, Person] = {}
         for name in NAMES:
             page = session.get(f"/repertoire/?q={name.replace(' ', '+')}").text or ""
-            for identity, label, birth, commune in ROW.findall(page):
-                found[int(identity)] = Person(int(identity), unescape(label).strip(), birth, unescape(commune).strip())
+            for identity, label, birth, commune, number in ROW.findall(page):
+                found[int(identity)] = Person(
+                    int(identity), unescape(label).strip(), birth, unescape(commune).strip(), number.strip()
+                )
         self.people = sorted(found.values(), key=lambda p: p.identity)
         if not self.people:
             raise RuntimeError("the directory shows nobody: load a population first (sias data load)")
@@ -150,7 +156,13 @@ class Agents:
     def of(self, arrival: Arrival) -> Agent:
         """Return who comes: the same agent for the same draw."""
         rng = random.Random(arrival.draw)  # noqa: S311 - choices of people, not a secret
-        return Agent(self, arrival, rng, rng.choice(self.sessions[arrival.room, PROFILES[arrival.kind]]))
+        account = PROFILES.get(arrival.kind)
+        return Agent(
+            self,
+            arrival,
+            rng,
+            self.sessions[arrival.room, account] if account else self.partners[arrival.room],
+        )
 
     def refuse(self, arrival: Arrival, why: str) -> None:
         """Log somebody who could not even ask."""
@@ -176,13 +188,13 @@ class Agent:
         gevent.sleep(THOUGHT)
         self.intended = time.time() - self.agents.zero
 
-    def get(self, kind: str, path: str, want: tuple[int, ...] = (200,)) -> str:
+    def get(self, kind: str, path: str, headers: dict[str, str] | None = None, want: tuple[int, ...] = (200,)) -> str:
         """Ask for a page; returns its text.
 
         Raises:
             RefusedError: it did not come.
         """
-        return self._ask(kind, want, "GET", path)
+        return self._ask(kind, want, "GET", path, headers=headers)
 
     def post(self, kind: str, path: str, fields: dict[str, str], want: tuple[int, ...] = (302, 303)) -> str:
         """Send a form.
@@ -318,6 +330,12 @@ def history(agent: Agent) -> None:
     agent.get("history", f"/personnes/{person}/{agent.rng.choice(('chronologie', 'historique'))}/")
 
 
+def partner_api(agent: Agent) -> None:
+    """Another application asks who a person is, with its key. Somebody protected is nobody to it."""
+    key = {"Authorization": f"Bearer {agent.agents.plan['api_key']}"}
+    agent.get("partner_api", f"/api/v1/persons/{agent.person().number}", headers=key, want=(200, 404))
+
+
 def save(agent: Agent) -> None:
     """A listener of the 115 corrects a telephone number: the form, a thought, the saving. Two at once: the second is told so."""
     people = agent.agents.people
@@ -350,6 +368,7 @@ JOURNEYS: dict[str, Callable[[Agent], None]] = {
     "file": file,
     "tasks": tasks,
     "history": history,
+    "partner_api": partner_api,
     "save": save,
     "create": create,
 }

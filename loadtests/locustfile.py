@@ -63,7 +63,12 @@ class Dispatcher(User):
         worker = getattr(runner, "worker_index", 0) or 0
         log = Log(worker)
         agents = Agents(PLAN, log, self.environment.events.request)
-        agents.prepare()
+        try:
+            agents.prepare()
+        except RuntimeError as error:
+            sys.stderr.write(f"RuntimeError: {error}\n")
+            runner.quit()
+            raise StopUser from error
         (Path(PLAN["folder"]) / f"ready-{worker}").touch()
         agents.zero = self._begin()
         pool = Pool(POOL)

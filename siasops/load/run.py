@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from siasops import remote
 from siasops.console import Progress
 from siasops.drill import registry
 from siasops.errors import USAGE, UserError
@@ -75,7 +76,8 @@ def run(
         inventory: the environment; its rooms' addresses are the target, unless `url` is given.
         scenario: what to offer.
         workers: processes of Locust that offer it.
-        url: one instance of the application instead (development); its password is in SIAS_LOAD_PASSWORD.
+        url: one instance of the application instead (development); its password is in SIAS_LOAD_PASSWORD, the key of an
+            API partner (or none) in SIAS_LOAD_API_KEY.
         drill: the drill to run meanwhile, where the scenario wants `any`.
         scale: factor on every rate.
         progress: told every step.
@@ -119,7 +121,7 @@ def run(
         )  # fmt: skip
         if missing:
             verdict.remarks.append(
-                f"not offered, because the application has no such part yet: {', '.join(missing)} "
+                f"not offered, because no journey exists for it yet: {', '.join(missing)} "
                 f"({sum(missing.values()):g} % of the mix); the other shares were scaled up"
             )
         rate = max(p["rate"] for p in plan["phases"])
@@ -171,6 +173,9 @@ def _plan(
     password = os.environ.get("SIAS_LOAD_PASSWORD", "") if url else inventory.secrets()["app_demo_password"]
     if not password:
         raise UserError("--url needs the password of the accounts demo-… in SIAS_LOAD_PASSWORD.", USAGE)
+    key = os.environ.get("SIAS_LOAD_API_KEY", "") if url else _partner_key(inventory)
+    if not key:
+        journeys.pop("partner_api", None)
     peak = inventory.facts["sias_load"]["rate"]
     rooms = {r.letter: url or f"https://{r.address}" for r in inventory.rooms.values()}
     plan = {
@@ -179,6 +184,7 @@ def _plan(
         "seed": scenario.seed,
         "workers": workers,
         "password": password,
+        "api_key": key,
         "ca": None if url else str(inventory.pki / "ca.crt"),
         "rooms": rooms,
         "phases": [{**p.model_dump(), "rate": p.rate * peak * scale} for p in scenario.phases],
@@ -186,6 +192,27 @@ def _plan(
         "sites": [asdict(s) for s in sites(inventory)],
     }
     return plan, {kind: m["share"] for kind, m in mix.items() if kind not in journeys}
+
+
+def _partner_key(inventory: Inventory) -> str:
+    """Have the application issue a key for the partner `charge`; former ones are revoked.
+
+    Raises:
+        UserError: it was refused; says why.
+    """
+    command = [
+        "sias-manage",
+        "create_partner",
+        "charge",
+        "--scopes",
+        "persons:read",
+        "--per-minute",
+        "6000",
+        "--revoke",
+    ]
+    with remote.connect(inventory) as fleet:
+        said = fleet.run(inventory.group("applications")[0].name, command, timeout=60.0, check=True)
+    return said.stdout.strip().splitlines()[-1]
 
 
 @contextmanager

@@ -134,9 +134,9 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # ms, every statement of a request but COMMIT; management commands (migrations, loads) have none.
 SIAS_STATEMENT_TIMEOUT = int(os.environ.get("SIAS_STATEMENT_TIMEOUT_MS", "10000"))
 SIAS_LOCK_TIMEOUT = 5_000  # ms
-SIAS_PRIMARY_WAIT = 4.0  # s a request waits for a primary, its repetition included, before it gives up
+SIAS_PRIMARY_WAIT = 6.0  # s a request waits for a primary, its repetition included, before it gives up
 SIAS_REPLICA_WAIT = 0.5  # s a reading waits for a replica before it turns to the primary
-SIAS_CHECK_TIMEOUT = 1.5  # s a connection has to prove that it leads to a usable server
+SIAS_CHECK_TIMEOUT = 1.5  # s a connection has at least to prove that it leads to a usable server
 SIAS_RETRY_AFTER = 5  # s, told to clients with a 503
 
 # --- accounts and sessions -------------------------------------------------------------------------------------------

@@ -102,7 +102,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 return connection
 
     def _prove(self, connection: psycopg.Connection) -> None:
-        recovering, read_only = ask(connection, CHECK, settings.SIAS_CHECK_TIMEOUT)
+        # Who needs the primary waits in PgBouncer's queue as long as the request may: a connection that is given up
+        # earlier only costs another handshake, on a host that is short of time already.
+        seconds = settings.SIAS_CHECK_TIMEOUT
+        if self.require_primary and self.deadline is not None:
+            seconds = max(seconds, self.deadline - time.monotonic())
+        recovering, read_only = ask(connection, CHECK, seconds)
         if self.require_primary and (recovering == b"t" or read_only == b"t"):
             raise psycopg.errors.CannotConnectNow("the server answers but cannot write: not the primary, or fenced")
 

@@ -198,7 +198,7 @@ def test_by_keyboard_from_sign_in_to_the_household_file(desk, person):
     desk.tab_to("section a[href^='/foyers/']")
     desk.press(Keys.ENTER)
     desk.see("Femme seule, 1 adulte – 0 mineur")
-    desk.tab_to(".tabs a[href$='/situation/']")
+    desk.tab_to(".filetabs a[href$='/situation/']")
     desk.press(Keys.ENTER)
     desk.see("Précarité liée au logement")
 

@@ -13,11 +13,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import socketserver
 import ssl
 import sys
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -33,6 +36,12 @@ HEARS_WITHIN = 1.0
 """Seconds: a connection over which something came that recently is heard. A primary writes far more often under load."""
 PROBES = 2
 """Questions to the primary for one opinion; a single lost packet is nothing."""
+SIGHT_EVERY = 0.25
+SIGHT_TIMEOUT = 0.3
+ALONE_AFTER = 3
+"""Looks without anybody outside the room, a quarter of a second apart: sooner than a standby can be writing."""
+DOOR_SECONDS = 2
+"""The door opens by itself when it is not kept closed."""
 LARGEST = 4096
 """Bytes of a request's body."""
 SLOWEST = 5.0
@@ -62,13 +71,18 @@ class Agent:
         self.name: str = config["self"]
         self.client = client or Client(Identity(**config["identity"]))
         ports = config["ports"]
-        self.fence = fence or Fence([ports["postgres"], ports["patroni"]], config["fence_seconds"])
+        self.fence = fence or Fence(
+            postgres=ports["postgres"], patroni=ports["patroni"], seconds=config["fence_seconds"]
+        )
         self._lock = threading.Lock()
         self.registry = CollectorRegistry()
         self.fenced = Counter("sias_guard_fences", "Fences raised by this host.", registry=self.registry)
         self.refused = Counter("sias_guard_fences_refused", "Fences refused by this host.", registry=self.registry)
         standing = Gauge("sias_guard_fence_standing", "Primaries that this host cuts off now.", registry=self.registry)
         standing.set_function(lambda: float(len(self.fence.standing())))
+        self.alone = Gauge(
+            "sias_guard_alone", "1 while this primary reaches nobody outside its room.", registry=self.registry
+        )
 
     def look(self, about: str, probes: int = PROBES) -> Eyes:
         """Look at a primary, and at this host's own PostgreSQL.
@@ -121,6 +135,52 @@ class Agent:
                 return Eyes(**{**asdict(seen), "why": str(error)})
             self.fenced.inc()
             return Eyes(**{**asdict(seen), "fenced": True})
+
+    def watch_sight(self, reach: Callable[[str, int], bool] | None = None) -> None:
+        """Look for ever whether this host reaches anybody outside its room; see `step_sight`."""
+        misses = 0
+        while True:
+            began = time.monotonic()
+            try:
+                misses = self.step_sight(misses, reach or reaches)
+            except (OSError, FenceError) as error:
+                print(f"sight: {error}", flush=True)
+            time.sleep(max(0.0, SIGHT_EVERY - (time.monotonic() - began)))
+
+    def step_sight(self, misses: int, reach: Callable[[str, int], bool]) -> int:
+        """Close the door of a primary that has been alone for `ALONE_AFTER` looks.
+
+        Outside its room stand a majority of the voters and a synchronous standby: alone, it can neither acknowledge a
+        write nor know whether somebody else leads by now. What it answers to readers may be old.
+
+        Returns:
+            Looks in a row without anybody.
+        """
+        with ThreadPoolExecutor(max_workers=len(self.config["sight"]) or 1) as pool:
+            seen = any(pool.map(lambda door: reach(door["address"], door["port"]), self.config["sight"]))
+        misses = 0 if seen or not self.config["sight"] else misses + 1
+        alone = misses >= ALONE_AFTER and not self._follows()
+        if alone:
+            self.fence.close_door(self.config["hosts"][self.name]["address"], DOOR_SECONDS)
+            if misses == ALONE_AFTER:
+                print("nobody outside this room is reached: the door is closed until somebody is", flush=True)
+        self.alone.set(float(alone))
+        return misses
+
+    def _follows(self) -> bool:
+        fit, state = self._own_state()
+        return fit or state.startswith("replica")
+
+
+def reaches(address: str, port: int) -> bool:
+    """Tell whether a machine answers at all, also by a refusal: the kernel does, however busy its programs are."""
+    try:
+        socket.create_connection((address, port), SIGHT_TIMEOUT).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -220,7 +280,9 @@ def main() -> int:
     config = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     # A fence that a former life of this service left ends in the kernel; a new life knows of no suspicion.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    with Server(Agent(config), config["hosts"][config["self"]]["address"], config["ports"]["guard"]) as server:
+    agent = Agent(config)
+    threading.Thread(target=agent.watch_sight, daemon=True).start()
+    with Server(agent, config["hosts"][config["self"]]["address"], config["ports"]["guard"]) as server:
         server.serve_forever()
     return 0
 

@@ -1,7 +1,8 @@
-"""Cut one primary off on this host: no WAL from it, no confirmation to it, no answer of its Patroni.
+"""Cut one primary off on this host; or close the door of a primary that is alone.
 
-A table of nftables that is the guard's own. What is in its set ends by itself, in the kernel, whatever becomes of the
-guard. Connections of the new primary's standbys are not touched: only the ports *of the former primary* are refused.
+Cut off: no WAL from it, no confirmation to it, no answer of its Patroni. Closed: nobody reads here what is old by now.
+Both are sets of an nftables table that is the guard's own; what is in them ends by itself, in the kernel, whatever becomes
+of the guard. The new primary's standbys are not touched: only the ports *of the former primary* are refused.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ DEADLINE = 2.0
 RULES = """
 add table inet {table}
 add set inet {table} cut {{ type ipv4_addr; flags timeout; }}
+add set inet {table} closed {{ type ipv4_addr; flags timeout; }}
 add chain inet {table} output {{ type filter hook output priority -10; policy accept; }}
 add chain inet {table} input {{ type filter hook input priority -10; policy accept; }}
 flush chain inet {table} output
 flush chain inet {table} input
 add rule inet {table} output ip daddr @cut tcp dport {{ {ports} }} counter reject with tcp reset
 add rule inet {table} input iifname != lo ip saddr @cut tcp sport {{ {ports} }} counter drop
+add rule inet {table} input iifname != lo ip daddr @closed tcp dport {postgres} counter reject with tcp reset
 """
 
 
@@ -33,17 +36,18 @@ class FenceError(Exception):
 
 
 class Fence:
-    """The fence of this host towards a primary's PostgreSQL and Patroni ports."""
+    """The fence of this host: towards a primary's PostgreSQL and Patroni ports, and before its own PostgreSQL."""
 
-    def __init__(self, ports: list[int], seconds: int) -> None:
+    def __init__(self, *, postgres: int, patroni: int, seconds: int) -> None:
         """Prepare.
 
         Args:
-            ports: of PostgreSQL and of Patroni's REST interface.
-            seconds: after which the kernel lifts the fence by itself.
+            postgres: port of PostgreSQL, everywhere.
+            patroni: port of Patroni's REST interface, everywhere.
+            seconds: after which the kernel lifts the fence against a primary by itself.
         """
-        self.ports = ports
         self.seconds = seconds
+        self._rules = RULES.format(table=TABLE, ports=f"{postgres}, {patroni}", postgres=postgres)
 
     def raise_against(self, address: str) -> None:
         """Cut `address` off, and look whether it is.
@@ -51,14 +55,17 @@ class Fence:
         Raises:
             FenceError: it is not.
         """
-        ipaddress.IPv4Address(address)  # a configuration's mistake must not become a rule
-        rules = RULES.format(table=TABLE, ports=", ".join(str(port) for port in self.ports))
-        # Removed first where it is: an element that exists keeps its old time.
-        _nft(f"{rules}add element inet {TABLE} cut {{ {address} timeout 1s }}\n"
-             f"delete element inet {TABLE} cut {{ {address} }}\n"
-             f"add element inet {TABLE} cut {{ {address} timeout {self.seconds}s }}\n")  # fmt: skip
+        self._set("cut", address, self.seconds)
         if address not in self.standing():
             raise FenceError(f"nft took the rules, and {address} is not cut off")
+
+    def close_door(self, own: str, seconds: int) -> None:
+        """Let nobody but this host itself reach the PostgreSQL on `own` for some seconds.
+
+        Raises:
+            FenceError: nft refused.
+        """
+        self._set("closed", own, seconds)
 
     def lift(self) -> None:
         """Let everything through again.
@@ -68,9 +75,9 @@ class Fence:
         """
         _nft(f"add table inet {TABLE}\ndelete table inet {TABLE}\n")
 
-    def standing(self) -> list[str]:
-        """Addresses that are cut off now."""
-        done = _run("nft", "--json", "list", "set", "inet", TABLE, "cut")
+    def standing(self, which: str = "cut") -> list[str]:
+        """Addresses that are cut off now, or `closed`."""
+        done = _run("nft", "--json", "list", "set", "inet", TABLE, which)
         if done.returncode != 0:
             return []
         elements = [
@@ -79,6 +86,15 @@ class Fence:
             for element in item.get("set", {}).get("elem", [])
         ]
         return [element["elem"]["val"] if isinstance(element, dict) else element for element in elements]
+
+    def _set(self, which: str, address: str, seconds: int) -> None:
+        ipaddress.IPv4Address(address)  # a configuration's mistake must not become a rule
+        element = f"element inet {TABLE} {which}"
+        # Removed first where it is: an element that exists keeps its old time.
+        _nft(
+            f"{self._rules}add {element} {{ {address} timeout 1s }}\ndelete {element} {{ {address} }}\n"
+            f"add {element} {{ {address} timeout {seconds}s }}\n"
+        )
 
 
 def heard_ago(address: str, port: int) -> float | None:

@@ -235,7 +235,7 @@ def test_keepalived_s_questions_are_ones_that_haproxy_answers(rendered: Rendered
     for host in rendered.hosts:
         asked = set(re.findall(r"room-address (\w+)\"", rendered.text(host, "keepalived.conf")))
         state = haproxy(rendered, host)["frontend state"]
-        assert asked == {"alive", "connected", "served"}
+        assert asked == {"alive", "connected", "reached", "served"}
         for question in asked:
             assert any(f"{{ path /{question} }}" in line and "status 200" in line for line in state)
         port = re.search(r"/dev/tcp/127\.0\.0\.1/(\d+)", rendered.text(host, "room-address"))

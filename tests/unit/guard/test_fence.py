@@ -36,6 +36,24 @@ def reach():
 """
 
 
+READER = """import socket, sys, time
+link = socket.create_connection(("10.9.9.1", 5432), 1); link.settimeout(1)
+link.sendall(b"x"); print("open", link.recv(1), flush=True)
+sys.stdin.readline()
+try:
+    link.sendall(b"y"); print("answer", link.recv(1), flush=True)
+except OSError as error:
+    print("closed", type(error).__name__, flush=True)
+end = time.monotonic() + 6
+while True:
+    try:
+        socket.create_connection(("10.9.9.1", 5432), 0.5).close(); print("open again"); break
+    except OSError:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+"""
+
+
 def remove() -> None:
     for name in (HERE, THERE):
         subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
@@ -76,7 +94,7 @@ def inside(program: str) -> str:
 @needs_root
 def test_a_fence_ends_the_link_that_stands_and_refuses_new_ones_until_the_kernel_lifts_it(namespace: None) -> None:
     said = inside("""
-        fence = Fence([5432, 8008], 2)
+        fence = Fence(postgres=5432, patroni=8008, seconds=2)
         standing = socket.create_connection(("10.9.9.2", 5432), 0.5)
         standing.sendall(b"x"); standing.recv(1)
         assert heard_ago("10.9.9.2", 5432) < 1
@@ -103,7 +121,7 @@ def test_a_fence_ends_the_link_that_stands_and_refuses_new_ones_until_the_kernel
 @needs_root
 def test_a_fence_can_be_raised_again_and_lifted_at_once(namespace: None) -> None:
     said = inside("""
-        fence = Fence([5432, 8008], 30)
+        fence = Fence(postgres=5432, patroni=8008, seconds=30)
         fence.raise_against("10.9.9.2"); fence.raise_against("10.9.9.2")
         assert fence.standing() == ["10.9.9.2"]
         fence.lift(); fence.lift()
@@ -116,13 +134,44 @@ def test_a_fence_can_be_raised_again_and_lifted_at_once(namespace: None) -> None
 @needs_root
 def test_a_configuration_that_is_no_address_never_becomes_a_rule(namespace: None) -> None:
     with pytest.raises(ValueError, match="0/24"):
-        Fence([5432], 1).raise_against("10.9.9.0/24")
+        Fence(postgres=5432, patroni=8008, seconds=1).raise_against("10.9.9.0/24")
 
 
 @needs_root
 def test_a_fence_that_nft_refuses_is_an_error() -> None:
     with pytest.raises(FenceError, match="nft"):
-        Fence([99999], 1).raise_against("10.9.9.2")
+        Fence(postgres=99999, patroni=8008, seconds=1).raise_against("10.9.9.2")
+
+
+@needs_root
+def test_a_door_that_is_closed_opens_by_itself(namespace: None) -> None:
+    """A reader on the other end of the wire has a session; the door closes before it, and opens again."""
+    program = """
+        import subprocess, sys, threading
+        server = socket.create_server(("10.9.9.1", 5432))
+        def serve():
+            while True:
+                peer, _ = server.accept()
+                def echo(peer=peer):
+                    try:
+                        while (data := peer.recv(100)):
+                            peer.sendall(data)
+                    except OSError:
+                        pass
+                threading.Thread(target=echo, daemon=True).start()
+        threading.Thread(target=serve, daemon=True).start()
+        other = subprocess.Popen(["ip", "netns", "exec", "sias-fence-there", sys.executable, "-c", reader],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        print(other.stdout.readline())
+        fence = Fence(postgres=5432, patroni=8008, seconds=2)
+        fence.close_door("10.9.9.1", 2)
+        assert fence.standing("closed") == ["10.9.9.1"] and fence.standing() == []
+        print(other.communicate("go\\n")[0])
+    """
+    said = inside(f"reader = {READER!r}\n" + textwrap.dedent(program))
+    assert "open b'x'" in said
+    assert "closed Connection" in said
+    assert "open again" in said
 
 
 def test_silence_is_read_per_socket_from_the_kernels_own_clock() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from siasops.guard.agent import Agent, Server
+from siasops.guard.agent import ALONE_AFTER, Agent, Server
 from siasops.guard.decision import Cluster
 from siasops.guard.etcd import Key, decode
 from siasops.guard.fence import Fence, FenceError
@@ -26,8 +26,9 @@ class Recorder(Fence):
     """Remembers what it was told instead of cutting this machine off."""
 
     def __init__(self) -> None:
-        super().__init__([5432, 8008], 15)
+        super().__init__(postgres=5432, patroni=8008, seconds=15)
         self.cut: list[str] = []
+        self.closed: list[str] = []
         self.broken = False
 
     def raise_against(self, address: str) -> None:
@@ -38,8 +39,11 @@ class Recorder(Fence):
     def lift(self) -> None:
         self.cut.clear()
 
-    def standing(self) -> list[str]:
-        return self.cut
+    def standing(self, which: str = "cut") -> list[str]:
+        return self.cut if which == "cut" else self.closed
+
+    def close_door(self, own: str, seconds: int) -> None:
+        self.closed.append(own)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,7 @@ def agent(authority: Path, patroni: Patroni, monkeypatch: pytest.MonkeyPatch) ->
         "identity": identity(authority, "db-b1"),
         "probe_timeout": 0.2,
         "fence_seconds": 15,
+        "sight": [{"address": "other-room", "port": 8009}, {"address": "witness", "port": 2379}],
     }
     made = Agent(config, fence=Recorder())
     with Server(made, "127.0.0.1", 0) as server:
@@ -199,6 +204,31 @@ def test_nobody_without_a_certificate_is_let_in(agent: tuple[Agent, int]) -> Non
     ):
         link.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
         link.recv(100)
+
+
+@pytest.mark.parametrize(
+    ("role", "reached", "closes"),
+    [
+        ("primary", (), True),
+        ("primary", ("witness",), False),
+        ("primary", ("other-room",), False),
+        ("replica", (), False),
+    ],
+    ids=["alone", "it sees the witness", "it sees the other room", "a standby answers readers that may lag"],
+)
+def test_a_primary_that_is_alone_closes_its_door(
+    agent: tuple[Agent, int], patroni: Patroni, role: str, reached: tuple[str, ...], closes: bool
+) -> None:
+    made, _ = agent
+    assert isinstance(made.fence, Recorder)
+    patroni.status = {"role": role, "state": "running"}
+    misses = 0
+    for _ in range(ALONE_AFTER - 1):
+        misses = made.step_sight(misses, lambda address, _port: address in reached)
+        assert made.fence.closed == []
+    misses = made.step_sight(misses, lambda address, _port: address in reached)
+    assert bool(made.fence.closed) is closes
+    assert made.step_sight(misses, lambda _address, _port: True) == 0
 
 
 def test_three_kinds_of_answer(authority: Path, patroni: Patroni) -> None:

@@ -14,24 +14,17 @@ from sias.platform.postgresql.session import said, say, session_settings
 from sias.platform.routing import reads
 
 _NAME = re.compile(r"^[a-z_][a-z0-9_]*$")
-_ALLOWED = "string_to_array((SELECT current_setting('sias.domaines', TRUE)), ',')"
 
 
-def protect(table: str, domain: str = "", *, column: str = "", open_domains: str = "") -> migrations.RunSQL:
-    """Make the migration operation that puts `table` under row-level security, its owner included (FORCE).
+def protect(table: str, domain: str) -> migrations.RunSQL:
+    """Make the migration operation that puts a table of a protected domain under row-level security.
 
-    Either every row is of one `domain`, or `column` names the domain of each; then `open_domains` is an SQL list of those
-    that are not protected. NULL (nobody said who asks) is refused.
+    FORCE: its owner obeys too. NULL (nobody said who asks) is refused.
     """
-    for name in filter(None, (table, domain, column)):
+    for name in (table, domain):
         if not _NAME.match(name):
-            raise ValueError(f"{name!r} is no name of a table, domain or column")
-    if bool(domain) == bool(column):
-        raise ValueError("protect() wants a domain or a column")
-    seen = f"'{domain}'" if domain else column
-    rule = f"{seen} = ANY ({_ALLOWED})"
-    if open_domains:
-        rule = f"{column} = ANY ({open_domains}) OR {rule}"
+            raise ValueError(f"{name!r} is no name of a table or domain")
+    rule = f"'{domain}' = ANY (string_to_array((SELECT current_setting('sias.domaines', TRUE)), ','))"
     return migrations.RunSQL(
         f"ALTER TABLE public.{table} ENABLE ROW LEVEL SECURITY;"
         f"ALTER TABLE public.{table} FORCE ROW LEVEL SECURITY;"

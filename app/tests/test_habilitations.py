@@ -151,7 +151,7 @@ def test_nobody_validates_their_own_request_or_their_own_rights():
 
 
 def test_an_unknown_right_is_a_defect_not_a_refusal():
-    with pytest.raises(LookupError, match="no habilitations.toml declares"):
+    with pytest.raises(LookupError, match=r"no habilitations\.toml declares"):
         can(fresh("TS"), "repertoire", "rever")
 
 

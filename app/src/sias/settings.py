@@ -47,6 +47,7 @@ INSTALLED_APPS = [
     "sias.reception",
     "sias.thirdparties",
     "sias.privacy",
+    "sias.controle",
     "sias.documents",
     "sias.population",
     "sias.training",

@@ -25,6 +25,7 @@ urlpatterns = [
     path("", include("sias.reception.urls")),
     path("", include("sias.thirdparties.urls")),
     path("", include("sias.privacy.urls")),
+    path("", include("sias.controle.urls")),
     path("api/v1/", api_urls()),
     path("", include("sias.habilitations.urls")),
 ]

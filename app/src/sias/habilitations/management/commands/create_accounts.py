@@ -22,7 +22,11 @@ def per_profile() -> list[tuple[str, str, dict, str]]:
         (
             f"demo-{code.lower()}",
             "demo_password",
-            {"first_name": "Démo", "last_name": profile.name, "service": profile.family},
+            {
+                "first_name": "Démo",
+                "last_name": profile.name,
+                "service": profile.name if profile.family == "Département" else profile.family,
+            },
             code,
         )
         for code, profile in table().profiles.items()

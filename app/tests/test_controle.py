@@ -1,0 +1,173 @@
+"""Control: asking, validating and reviewing rights, examining exceptional accesses, reading the log."""
+
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from sias.habilitations.models import Assignment, BreakGlass
+from sias.journal.access import Action, record_access
+from sias.repertoire.models import Person
+from sias.tasks.models import Task
+
+from tests.conftest import make_agent
+
+TODAY = timezone.localdate()
+
+
+def fresh(*profiles: str, **where: str):
+    return make_agent(f"c{uuid.uuid4().hex[:12]}", *profiles, **where)
+
+
+def browser(agent) -> Client:
+    client = Client(raise_request_exception=False)
+    client.force_login(agent)
+    return client
+
+
+def post(client, path, **data):
+    return client.post(path, {"idempotency_key": uuid.uuid4().hex, **data})
+
+
+def asked(of, **changes: str) -> dict:
+    return {
+        "agent": of.username,
+        "profile": "TS",
+        "territory": "UTAS-METZ",
+        "service": "",
+        "since": f"{TODAY:%d/%m/%Y}",
+        "until": f"{TODAY + timedelta(days=90):%d/%m/%Y}",
+        "reason": "arrivée dans le service",
+    } | changes
+
+
+def test_a_right_counts_once_another_administrator_validated_it():
+    one, other, agent = fresh("AN"), fresh("AN"), fresh()
+    assert post(browser(one), "/habilitations/nouvelle/", **asked(agent)).status_code == 302
+    made = Assignment.objects.get(agent=agent)
+    assert browser(agent).get("/repertoire/").status_code == 403
+    assert post(browser(one), f"/habilitations/{made.pk}/valider/").status_code == 403
+    assert browser(agent).get("/repertoire/").status_code == 403
+    assert "Valider" in browser(other).get("/habilitations/?voir=valider").content.decode()
+    assert post(browser(other), f"/habilitations/{made.pk}/valider/").status_code == 302
+    assert browser(agent).get("/repertoire/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"agent": "personne-d-ici"}, "Aucun agent actif"),
+        ({"territory": "UTAS-PARIS"}, "Aucun territoire"),
+        ({"service": "RIEN"}, "Aucun service"),
+        ({"until": f"{TODAY + timedelta(days=900):%d/%m/%Y}"}, "Un an au plus"),
+        ({"until": f"{TODAY:%d/%m/%Y}"}, "La fin doit suivre"),
+        ({"until": "31/02/2027"}, "31/12/2026"),
+        ({"reason": ""}, "obligatoire"),
+    ],
+)
+def test_a_request_that_cannot_stand_says_why_and_keeps_what_was_typed(changes, message):
+    agent = fresh()
+    response = post(browser(fresh("AN")), "/habilitations/nouvelle/", **asked(agent, **changes))
+    page = response.content.decode()
+    assert response.status_code == 422
+    assert message in page
+    assert changes.get("agent", agent.username) in page
+    assert not Assignment.objects.filter(agent=agent).exists()
+
+
+def test_an_administrator_of_a_territory_gives_nothing_outside_it():
+    here = fresh("AS", territory="UTAS-METZ")
+    agent = fresh()
+    refused = post(browser(here), "/habilitations/nouvelle/", **asked(agent, territory="UTAS-THIONVILLE"))
+    assert refused.status_code == 403
+    assert post(browser(here), "/habilitations/nouvelle/", **asked(agent, territory="57")).status_code == 403
+    assert post(browser(here), "/habilitations/nouvelle/", **asked(agent)).status_code == 302
+
+
+@pytest.mark.parametrize(("decision", "status"), [("garder", 200), ("fin", 403)])
+def test_a_review_keeps_for_a_year_or_ends_today(decision, status):
+    agent = fresh("TS")
+    held = Assignment.objects.get(agent=agent)
+    old = timezone.now() - timedelta(days=300)
+    Assignment.objects.filter(pk=held.pk).update(since=old.date(), validated_at=old, until=TODAY + timedelta(days=20))
+    officer = browser(fresh("DP"))
+    for shown in ("revoir", "finir"):
+        assert agent.username in officer.get("/habilitations/", {"voir": shown}).content.decode()
+    assert post(officer, f"/habilitations/{held.pk}/revoir/", decision=decision).status_code == 302
+    officer.get("/habilitations/")  # shows the message
+    assert agent.username not in officer.get("/habilitations/?voir=revoir").content.decode()
+    assert browser(agent).get("/repertoire/").status_code == status
+
+
+def test_nobody_reviews_their_own_rights():
+    agent = fresh("DP")
+    held = Assignment.objects.get(agent=agent)
+    assert post(browser(agent), f"/habilitations/{held.pk}/revoir/", decision="garder").status_code == 403
+
+
+def test_an_exceptional_access_is_a_task_until_it_is_examined_by_someone_else():
+    person = Person.objects.filter(commune="57672").order_by("id").first()
+    agent = fresh("AS", territory="UTAS-METZ")
+    reason = f"Signalement du parquet {uuid.uuid4().hex}"
+    assert post(browser(agent), f"/personnes/{person.pk}/acces-exceptionnel/", motif=reason).status_code == 302
+    access = BreakGlass.objects.get(agent=agent)
+    task = Task.objects.get(external_key=f"acces-exceptionnel-{access.pk}")
+    assert task.state == Task.State.OPEN
+    officer = browser(fresh("DP"))
+    assert reason in officer.get("/acces-exceptionnels/").content.decode()
+    assert post(browser(agent), f"/acces-exceptionnels/{access.pk}/", verdict="justifie").status_code == 403
+    post(officer, f"/acces-exceptionnels/{access.pk}/", verdict="peut-être")
+    access.refresh_from_db()
+    assert access.reviewed_at is None
+    post(officer, f"/acces-exceptionnels/{access.pk}/", verdict="injustifie", comment="hors mission")
+    access.refresh_from_db()
+    task.refresh_from_db()
+    assert (access.verdict, task.state) == ("injustifie", Task.State.DONE)
+
+
+def test_only_the_officer_reads_the_log_and_that_is_logged_too(cluster):
+    person, reader, officer = Person.objects.filter(commune="57463").first(), fresh("TS"), fresh("DP")
+    browser(reader).get(person.get_absolute_url())
+    assert browser(reader).get("/journal/").status_code == 403
+    client = browser(officer)
+    for asked_for in (
+        {"agent": reader.username},
+        {"dossier": person.number},
+        {"agent": reader.username, "action": "consultation"},
+    ):
+        assert str(person) in client.get("/journal/", asked_for).content.decode().replace("&#x27;", "'")
+    assert str(person) not in client.get("/journal/", {"agent": "personne-d-ici"}).content.decode()
+    assert "Aucune personne" in client.get("/journal/", {"dossier": "P99999999"}).content.decode()
+    logged = cluster.sql(
+        "SELECT detail FROM journal_entry WHERE agent_id = %s AND action = 'journal' ORDER BY id", [officer.pk]
+    )
+    assert [{"agent": reader.username}] == [row[0] for row in logged[:1]]
+    assert len(logged) == 5
+
+
+def test_odd_reading_is_listed(cluster):
+    greedy, relative = fresh("TS"), fresh("TS")
+    some = list(Person.objects.order_by("id")[:151])
+    for person in some:
+        record_access(greedy, person, Action.READ)
+    namesake = Person.objects.order_by("id").first()
+    relative.last_name = namesake.birth_name.title()
+    relative.save()
+    browser(relative).get(namesake.get_absolute_url())
+    page = browser(fresh("DP")).get("/journal/alertes/").content.decode()
+    assert "151 personnes consultées" in page
+    assert relative.username in page
+    assert "porte le nom de l" in page
+
+
+def test_the_table_is_shown_whole():
+    page = browser(fresh("DP")).get("/habilitations/table/").content.decode()
+    for words in (
+        "Aide sociale à l",
+        "domaine protégé",
+        "Écoutant 115",
+        "Utilisateur hébergement logement",
+        "Boîte à tâches",
+    ):
+        assert words in page

@@ -59,6 +59,10 @@ test-app: tools ## the application's own tests, against a real PostgreSQL
 	$(call say,the application's tests)
 	@$(MAKE) -C app test PYTHON=python3
 
+.PHONY: app
+app: tools ## the application alone: http://localhost:8000, imaginary persons, an account per profile (PERSONS=20000)
+	@$(MAKE) -C app run PYTHON=python3
+
 .PHONY: test-platform
 test-platform: tools var/tools/promtool ## the repository, the units, the templates, then the lab: testinfra and drills
 	$(call say,the platform's tests)

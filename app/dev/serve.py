@@ -75,7 +75,12 @@ def main() -> None:
         manage("load_demonstration", user="sias_app")
         environment = {**variables(cluster), "SIAS_DATABASE_USER": "sias_app"}
         worker = subprocess.Popen([sys.executable, "-m", "sias", "worker"], cwd="/", env=environment)
-        print(f"\nhttp://localhost:8000  demo / {PASSWORD}   (Ctrl-C ends and removes everything)\n", flush=True)
+        print(
+            f"\nhttp://localhost:8000  demo / {PASSWORD}   (Ctrl-C ends and removes everything)\n"
+            "one account per profile, same password: demo-<code>, codes on the page « Table des habilitations »\n"
+            "  demo-ts social worker, demo-ec listener of the 115, demo-dp data-protection officer, demo-an administrator\n",
+            flush=True,
+        )
         try:
             subprocess.run(
                 [sys.executable, "-m", "gunicorn", "-c", "python:sias.gunicorn_conf"],

@@ -88,7 +88,7 @@ def test_signing_in_and_out_with_the_form():
     refused = client.post("/connexion/", {"username": "agent", "password": "faux"})
     assert refused.status_code == 200
     assert "inconnu" in refused.content.decode()
-    assert client.post("/connexion/", {"username": "agent", "password": PASSWORD})["Location"] == "/repertoire/"
+    assert client.post("/connexion/", {"username": "agent", "password": PASSWORD})["Location"] == "/"
     assert "Alex Agent" in client.get("/repertoire/").content.decode()
     client.post("/deconnexion/")
     assert client.get("/repertoire/").status_code == 302
@@ -96,7 +96,7 @@ def test_signing_in_and_out_with_the_form():
 
 def test_nobody_is_led_to_another_site_after_signing_in():
     response = Client().post("/connexion/?next=https://ailleurs.example/", {"username": "agent", "password": PASSWORD})
-    assert response["Location"] == "/repertoire/"
+    assert response["Location"] == "/"
 
 
 def test_a_closed_account_is_out_at_once(database):

@@ -143,7 +143,7 @@ SIAS_RETRY_AFTER = 5  # s, told to clients with a 503
 # --- accounts and sessions -------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.Agent"
 LOGIN_URL = "/connexion/"
-LOGIN_REDIRECT_URL = "/repertoire/"
+LOGIN_REDIRECT_URL = "/"  # leads to the first page that the agent may use
 LOGOUT_REDIRECT_URL = "/connexion/"
 # scrypt: memory-hard, in the standard library, a tenth of the processor time of PBKDF2's defaults.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.ScryptPasswordHasher"]

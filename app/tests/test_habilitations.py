@@ -49,7 +49,7 @@ def of_profile(database):
     clients = {}
     for code in TABLE.profiles:
         clients[code] = Client(raise_request_exception=False)
-        clients[code].force_login(make_agent(f"profil-{code.lower()}", code))
+        clients[code].force_login(make_agent(f"profil-{code.lower()}", code, unit="DG"))
     return clients
 
 
@@ -58,11 +58,11 @@ def test_each_profile_does_what_the_table_says_and_nothing_else(of_profile, prof
     allowed = TABLE.reach(profile, domain, action) != tables.NOTHING
     for method in ("get", "post"):
         response = getattr(of_profile[profile], method)(path)
-        if allowed:
-            assert response.status_code != 403, (method, path)
+        if allowed:  # the object may still be out of reach, in its own words
+            assert "Votre profil" not in response.content.decode(errors="replace"), (method, path)
         else:
             assert response.status_code == 403, (method, path)
-            assert "Accès refusé" in response.content.decode()
+            assert "Votre profil" in response.content.decode()
 
 
 def browser(agent) -> Client:

@@ -5,6 +5,7 @@ from datetime import date
 
 import pytest
 from django.utils import timezone
+from sias.habilitations.models import ConfidentialPerson
 from sias.history.models import Change
 from sias.households.models import ExternalKey, Move
 from sias.repertoire.models import Household, Membership, Person
@@ -144,3 +145,11 @@ def test_the_key_of_another_system_leads_to_the_household(client, person):
     ExternalKey.objects.create(household=household, system="DELTA", key=key)
     assert client.get(f"/foyers/cle/delta/{key}/")["Location"] == household.get_absolute_url()
     assert key in text(client.get(f"{household.get_absolute_url()}identite/"))
+
+
+def test_history_names_nobody_who_is_closed_to_its_reader(moved, client, person):
+    ConfidentialPerson.objects.create(person=person, reason="Violences", set_by=person.updated_by)
+    client.get("/repertoire/")  # shows the messages of what was done before
+    page = text(client.get(f"{moved.source.get_absolute_url()}suivi/"))
+    assert "fiche non accessible" in page
+    assert person.birth_name not in page

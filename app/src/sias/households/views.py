@@ -125,16 +125,23 @@ def identity_tab(_request: HttpRequest, household: Household) -> dict:
 def history_tab(request: HttpRequest, household: Household) -> dict:
     """Who changed what and when; moves, and the way back."""
     members = [member.person for member in composition(household).members]
-    masked = mask(request.user, members)
-    readable = [member.pk for member in members if member.pk not in masked]
-    about_masked = Q(person_id__in=list(masked))
-    changes, following = _page(request, changes_of(household, readable).exclude(about_masked))
+    closed = mask(request.user, members)
+    readable = [member.pk for member in members if member.pk not in closed]
+    changes, following = _page(request, changes_of(household, readable))
+    made = list(
+        Move.objects.filter(Q(source=household) | Q(target=household))
+        .select_related("source", "target", "made_by", "undone_by")
+        .prefetch_related("persons")
+    )
+    # Those who left count too: what is closed to the agent today is closed in the past.
+    spoken_of = Person.objects.filter(pk__in={change.person_id for change in changes if change.person_id})
+    masked = mask(request.user, {*spoken_of, *(person for move in made for person in move.persons.all())})
+    changes = [change for change in changes if change.person_id not in masked]
     return {
         "told": words.tell(request, changes),
         "next": following,
-        "moves": Move.objects.filter(Q(source=household) | Q(target=household))
-        .select_related("source", "target", "made_by", "undone_by")
-        .prefetch_related("persons"),
+        "moves": made,
+        "moves_masked": masked,
         "past_form": PastForm(),
         "idempotency_key": new_key(),
     }

@@ -135,4 +135,5 @@ def test_two_workers_never_do_the_same_duty(documents):
     Duty.objects.update(next_run=timezone.now())
     done = [run_one() for _ in range(Duty.objects.count())]
     assert len(set(done)) == len(done)
-    assert run_one() is None
+    # What is left is due because it asked for another turn, not because somebody else's turn was taken.
+    assert set(Duty.objects.filter(next_run__lte=timezone.now()).values_list("name", flat=True)) <= {"find-duplicates"}

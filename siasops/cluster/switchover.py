@@ -195,15 +195,15 @@ def _act(stage: Stage, leader: Member, target: Member, result: Switch, progress:
         # Less for the former primary to recover from, and for the new one to replay.
         fleet.run(leader.host, CHECKPOINT, timeout=60.0, check=True)
         mark(f"checkpoint on {leader.host}")
-        handover = Handover(inventory, leader.host, target.host)
-        hold = _Hold(stage, leader.host, target.host, mark)
-        hold.wait_paused()
-        try:
-            handover.act()
-            mark(f"the primary's key is {target.host}'s")
-        finally:
-            # Every application host lets its clients through by itself, whatever becomes of this process.
-            hold.wait_resumed()
+        with Handover(inventory, leader.host, target.host) as handover:
+            hold = _Hold(stage, leader.host, target.host, mark)
+            hold.wait_paused()
+            try:
+                handover.act()
+                mark(f"the primary's key is {target.host}'s")
+            finally:
+                # Every application host lets its clients through by itself, whatever becomes of this process.
+                hold.wait_resumed()
     with progress.step("Wait until every standby follows"):
         remote.wait_until(
             lambda: all(line.ok for line in check(look(inventory, fleet)) if line.what in FOLLOWING),
@@ -320,6 +320,14 @@ class Handover:
         paths = {name: str(inventory.pki / name) for name in ("controller.crt", "controller.key", "ca.crt")}
         self._etcd = Etcd(Identity(paths["controller.crt"], paths["controller.key"], paths["ca.crt"]))
         self._endpoint, self._before = self._read()  # connected, and refused early, while nobody waits yet
+
+    def __enter__(self) -> Handover:
+        """Use as a context manager."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections to etcd."""
+        self._etcd.__exit__()
 
     def _read(self) -> tuple[str, Cluster]:
         failure = ""

@@ -66,6 +66,16 @@ class Etcd:
         self.connections[endpoint] = connection
         return document
 
+    def __enter__(self) -> Etcd:
+        """Use as a context manager."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close every connection."""
+        for connection in self.connections.values():
+            connection.close()
+        self.connections.clear()
+
     def status(self, endpoint: str) -> dict[str, Any]:
         """Ask for a member's own view: its identity, its leader, how far its log is."""
         return self.ask(endpoint, "/v3/maintenance/status", {})

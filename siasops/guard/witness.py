@@ -212,6 +212,8 @@ class Guard:
         if sight.cluster is None or sight.cluster.hindrance:
             why = sight.cluster.hindrance.split(":")[0] if sight.cluster else "etcd gives no answer"
             self.hindered.labels(why).set(1.0)
+        else:
+            self.hindered.labels("nothing").set(0.0)  # a figure that is absent is no zero
         if action.do is not Do.NOTHING or before is not self.memory.phase:
             self.journal.note(action.do, why=action.why, phase=self.memory.phase, sight=asdict(sight))
         self._do(action, sight)

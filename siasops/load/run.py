@@ -253,6 +253,8 @@ def _locust(folder: Path, plan: dict[str, Any], workers: int) -> Iterator[list[s
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
 
 
 def _offer(

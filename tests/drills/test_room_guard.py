@@ -25,18 +25,18 @@ EXERCISE = "sias_exercise"
 @pytest.fixture
 def keys(lab: Inventory) -> Iterator[tuple[Etcd, str]]:
     """A cluster's keys under a name of the exercise's own, in the lab's etcd; they end by themselves."""
-    etcd = Etcd(Identity(*(str(lab.pki / name) for name in ("controller.crt", "controller.key", "ca.crt"))))
-    endpoint = f"{lab.group('etcd')[-1].address}:{lab.ports['etcd_client']}"
-    lease = etcd.grant(endpoint, 60)
-    for name, value in {
-        "leader": "db-x",
-        "sync": '{"leader":"db-x","sync_standby":"db-y"}',
-        "config": '{"synchronous_mode":true}',
-        "failover": "{}",
-    }.items():
-        etcd.put(endpoint, PREFIX + name, value, lease)
-    yield etcd, endpoint
-    etcd.ask(endpoint, "/v3/lease/revoke", {"ID": lease})
+    with Etcd(Identity(*(str(lab.pki / name) for name in ("controller.crt", "controller.key", "ca.crt")))) as etcd:
+        endpoint = f"{lab.group('etcd')[-1].address}:{lab.ports['etcd_client']}"
+        lease = etcd.grant(endpoint, 60)
+        for name, value in {
+            "leader": "db-x",
+            "sync": '{"leader":"db-x","sync_standby":"db-y"}',
+            "config": '{"synchronous_mode":true}',
+            "failover": "{}",
+        }.items():
+            etcd.put(endpoint, PREFIX + name, value, lease)
+        yield etcd, endpoint
+        etcd.ask(endpoint, "/v3/lease/revoke", {"ID": lease})
 
 
 def release(etcd: Etcd, endpoint: str, token: int) -> bool:

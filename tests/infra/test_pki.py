@@ -24,6 +24,7 @@ MUTUAL = {"etcd_client", "etcd_peer", "patroni", "pgbackrest", "web_internal", "
     "node_exporter",
     "postgres_exporter",
     "gluster",
+    "guard",
 }
 WITH_PASSWORD = {"prometheus", "alertmanager"}
 PUBLIC = {"https"}

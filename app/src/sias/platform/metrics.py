@@ -14,9 +14,11 @@ SECONDS = Histogram(
     buckets=(0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 1, 2, 5, 10, 30),
 )
 RETRIES = Counter("sias_database_retries_total", "Requests repeated because the database moved", ["view"])
+RETRIES.labels("aucune")  # told from the start: a figure that is absent is no zero
 OUTAGES = Counter(
     "sias_unavailable_total", "Requests answered 503, by what is known of their write", ["view", "outcome"]
 )
+OUTAGES.labels("aucune", "rien")
 READS = Counter("sias_database_requests_total", "Requests by the database that answered", ["alias"])
 REPLAYS = Counter("sias_idempotent_replays_total", "Repeated writes answered with their first answer")
 SEARCH_SECONDS = Histogram(

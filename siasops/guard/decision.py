@@ -28,10 +28,11 @@ class Rules:
     """A primary that has just taken the lease is left alone for this long."""
     fence_answer: float = 1.5
     """A fence that is not confirmed within this is given up."""
-    rest: float = 30.0
-    """After acting; doubled for each act that follows within `quiet`, up to `rest_most`."""
+    rest: float = 10.0
+    """After acting; doubled for each act that follows within `quiet`, up to `rest_most`. A second loss needs a synchronous
+    standby to act on in any case, which takes as long to come back."""
     rest_most: float = 600.0
-    quiet: float = 3600.0
+    quiet: float = 30.0
 
 
 @dataclass(frozen=True)

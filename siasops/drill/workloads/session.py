@@ -28,6 +28,8 @@ NEXT_DOOR = 0.4
 """Seconds that a door may stay shut until the next one is tried beside it, as browsers do (RFC 8305)."""
 HOME_AGAIN = 3.0
 """Seconds between two tries of a client away from home to return."""
+ANSWER_LIMIT = 5.0
+"""Seconds for the first answer through a door; longer than a failover, for which PgBouncer holds the question."""
 
 
 @dataclass
@@ -164,6 +166,18 @@ class Session:
             prepare_threshold=None,  # transaction pooling
         )
         connection.add_notice_handler(self._notice)
+        # PgBouncer opens its door also while no server stands behind it: a way in is one that answers.
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT):
+                await connection.execute("SELECT 1")
+        except TimeoutError as error:
+            sever(connection)
+            raise psycopg.OperationalError(
+                f"{door.host} opened, and nothing answered in {ANSWER_LIMIT:.0f} s"
+            ) from error
+        except BaseException:
+            sever(connection)
+            raise
         return connection
 
     def _notice(self, notice: psycopg.errors.Diagnostic) -> None:

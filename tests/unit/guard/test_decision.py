@@ -122,9 +122,17 @@ def test_a_new_primary_is_left_alone() -> None:
 def test_it_rests_after_acting_and_longer_each_time() -> None:
     memory, done = drive(60)
     releases = [at for at, action in done if action.do is Do.RELEASE]
-    assert len(releases) == 2
+    assert len(releases) == 3
     assert releases[1] - releases[0] >= RULES.rest
-    assert memory.until - memory.acted == 2 * RULES.rest
+    assert releases[2] - releases[1] >= 2 * RULES.rest
+    assert memory.until - memory.acted == 4 * RULES.rest
+
+
+def test_a_loss_long_after_the_last_one_is_acted_on_at_once() -> None:
+    memory, _ = drive(1.4)
+    memory, _ = drive(45, leader=Answer.ANSWERS, memory=memory, start=101.4)
+    _, done = drive(2, memory=memory, start=146.4)
+    assert when(done, Do.RELEASE) is not None
 
 
 def test_a_fence_that_nobody_confirms_is_given_up_and_lifted() -> None:

@@ -71,4 +71,4 @@ def test_a_renewal_of_every_certificate_is_not_noticed(stage: Stage, tmp_path: P
     gap = longest_gap([op.ended or 0.0 for op in history.ledger if op.outcome is Outcome.OK], began, ended)
     assert gap is not None
     print(f"\n{len(before)} services in {ended - began:.0f} s, longest wait of a writer {gap.seconds:.2f} s")
-    assert gap.seconds <= inventory.objectives["write_gap"]["switchover"]
+    assert gap.seconds <= inventory.objectives["drills"]["switchover"]["write_gap"]

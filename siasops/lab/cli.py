@@ -45,11 +45,12 @@ def lab() -> None:
 
 @lab.command()
 @click.option("--debian", metavar="12|13", help="Debian release; by default the one that is there, else 12.")
+@click.option("--beside", is_flag=True, help="Leave labs of other environments alone (they take memory and time).")
 @click.option("--machines-only", is_flag=True, help="Stop when the machines answer; deploy nothing.")
 @click.option("--persons", default=POPULATION, show_default=True, help="Population of a lab that has none yet.")
 @click.option("--seed", default=57, show_default=True, help="Seed of that population.")
 @click.pass_obj
-def up(inventory: Inventory, debian: str | None, machines_only: bool, persons: int, seed: int) -> None:
+def up(inventory: Inventory, debian: str | None, beside: bool, machines_only: bool, persons: int, seed: int) -> None:
     """Build the machines, deploy the platform, load data, verify, and say where to go.
 
     Whatever stands already is kept: the second run changes nothing. What another checkout or a killed run left
@@ -60,7 +61,7 @@ def up(inventory: Inventory, debian: str | None, machines_only: bool, persons: i
     power = provider(inventory)
     containers = isinstance(power, Lxc)
     progress = Progress(total=3 if machines_only else 6)
-    with machines.lock(f"sias lab up, Debian {release}", progress.say):
+    with machines.lock(inventory, f"sias lab up, Debian {release}", progress.say):
         with progress.step("The network between the rooms, the package cache and the box"):
             if containers:
                 network.up(inventory)
@@ -69,7 +70,7 @@ def up(inventory: Inventory, debian: str | None, machines_only: bool, persons: i
             else:
                 progress.say(f"{power.name} makes its own network and fetches its own box")
         with progress.step("Clear what does not belong to this lab"):
-            machines.clear_leftovers(inventory, release, progress.say)
+            machines.clear_leftovers(inventory, release, progress.say, beside=beside)
         with progress.step(f"{len(inventory.hosts)} machines on Debian {release}"):
             machines.start(inventory, release, progress.say)
             if not containers:
@@ -158,11 +159,15 @@ def make_secrets(inventory: Inventory) -> None:
 def status(inventory: Inventory, as_json: bool) -> None:
     """Show the machines of the lab and whether they have power."""
     power = provider(_lab(inventory)).running()
-    present = owners.owner()
+    present = owners.owner(inventory.environment)
     if as_json:
         emit_json({"owner": present.__dict__ if present else None, "power": power})
         return
-    out.print(f"Debian {present.debian}, built by {present.checkout}" if present else "No lab is on this machine.")
+    out.print(
+        f"Debian {present.debian}, built by {present.checkout}"
+        if present
+        else f"No {inventory.environment} is on this machine."
+    )
     shown = Table("host", "room", "address", "memory", "power")
     for host in inventory.hosts.values():
         state = {True: "[green]on[/green]", False: "[red]off[/red]"}.get(power.get(host.name, None), "absent")  # type: ignore[arg-type]
@@ -180,6 +185,6 @@ def destroy(inventory: Inventory, yes: bool) -> None:
         names = ", ".join(provider(inventory).running()) or "nothing"
         out.print(f"Would remove: {names}. Say --yes to do it.")
         return
-    with machines.lock("sias lab destroy", err.print):
+    with machines.lock(inventory, "sias lab destroy", err.print):
         machines.destroy(inventory, err.print)
         network.down(inventory)

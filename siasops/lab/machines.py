@@ -1,13 +1,13 @@
 """The machines of a lab: made by Vagrant, cleared when they are somebody's leftovers.
 
-One lab per machine, behind a lock that the kernel gives back when its holder dies: a killed run never leaves it held.
+One lab per machine, unless somebody asks for another environment's beside it, behind a lock per environment that the
+kernel gives back when its holder dies: a killed run never leaves it held.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -21,12 +21,10 @@ import yaml
 
 from siasops.errors import USAGE, UserError
 from siasops.inventory import ROOT, Host, Inventory
-from siasops.lab import owners
 from siasops.lab.network import CACHE
-from siasops.lab.owners import HOME, Owner, owner
+from siasops.lab.owners import HOME, Owner, environment_of, forget, owner
 from siasops.lab.provider import Lxc, provider
 
-LOCK = HOME / "lock"
 CONTAINERS = Path("/var/lib/lxc")
 SSH_DEADLINE_S = 90.0
 
@@ -34,10 +32,11 @@ Say = Callable[[str], None]
 
 
 @contextmanager
-def lock(what: str, say: Say, *, deadline: float = 1800.0) -> Iterator[None]:
-    """Hold this machine's lab; waits for another holder, naming it.
+def lock(inventory: Inventory, what: str, say: Say, *, deadline: float = 1800.0) -> Iterator[None]:
+    """Hold this environment's lab; waits for another holder, naming it.
 
     Args:
+        inventory: the environment.
         what: what is being done, told to those who wait.
         say: where to report.
         deadline: seconds to wait.
@@ -46,7 +45,7 @@ def lock(what: str, say: Say, *, deadline: float = 1800.0) -> Iterator[None]:
         UserError: when another run still holds it after the deadline.
     """
     HOME.mkdir(parents=True, exist_ok=True)
-    with LOCK.open("a+", encoding="utf-8") as handle:
+    with (HOME / f"lock-{inventory.environment}").open("a+", encoding="utf-8") as handle:
         end = time.monotonic() + deadline
         told = False
         while True:
@@ -77,8 +76,8 @@ def release_for(inventory: Inventory, wanted: str | None) -> str:
         UserError: when the platform does not know that release.
     """
     known = inventory.facts["sias_debian"]
-    present = owner()
-    if wanted is None and present and present.environment == inventory.environment and present.checkout == str(ROOT):
+    present = owner(inventory.environment)
+    if wanted is None and present and present.checkout == str(ROOT):
         wanted = present.debian
     release = wanted or str(inventory.facts["sias_debian_default"])
     if release not in known:
@@ -129,29 +128,40 @@ def build_box(inventory: Inventory, release: str, say: Say) -> Path:
     return target
 
 
-def clear_leftovers(inventory: Inventory, release: str, say: Say) -> None:
-    """Remove what would stand in the way: machines that are not this checkout's, not this release's, or half-made."""
-    present = owner()
-    ours = present == Owner(str(ROOT), inventory.environment, release)
-    reasons = []
-    if present and not ours:
-        if present.checkout != str(ROOT):
-            reasons.append(f"another checkout ({present.checkout}) made it")
-        elif present.environment != inventory.environment:
-            reasons.append(f"it is the environment {present.environment}")
-        else:
-            reasons.append(f"it runs Debian {present.debian}, Debian {release} was asked for")
+def clear_leftovers(inventory: Inventory, release: str, say: Say, *, beside: bool = False) -> None:
+    """Remove what would stand in the way: machines that are not this checkout's, not this release's, or half-made.
+
+    Args:
+        inventory: the environment that will be built.
+        release: its Debian.
+        say: told each machine that goes, and why.
+        beside: leave the labs of other environments alone, instead of having this machine to ourselves.
+    """
     for path in sorted(CONTAINERS.glob("sias-*")) if CONTAINERS.exists() else []:
-        why = "; ".join(reasons) or ("no record says who made it" if not present else _half_made(inventory, path))
+        whose = environment_of(path.name)
+        if beside and whose not in (None, inventory.environment):
+            continue
+        why = _not_ours(inventory, release, whose) or _half_made(inventory, path)
         if why:
             say(f"cleared container {path.name}: {why}")
             remove_container(path.name)
-    if not ours:
+    if _not_ours(inventory, release, inventory.environment):
         shutil.rmtree(inventory.state / "vagrant", ignore_errors=True)
         for stale in ("ssh_config", "known_hosts", "READY"):
             (inventory.state / stale).unlink(missing_ok=True)
     if isinstance(provider(inventory), Lxc):
         _forget_machines_without_container(inventory, say)
+
+
+def _not_ours(inventory: Inventory, release: str, environment: str | None) -> str:
+    present = owner(environment) if environment else None
+    if present is None:
+        return "no record says who made it"
+    if present.checkout != str(ROOT):
+        return f"another checkout ({present.checkout}) made it"
+    if present.environment != inventory.environment:
+        return f"it is the environment {present.environment}"
+    return "" if present.debian == release else f"it runs Debian {present.debian}, Debian {release} was asked for"
 
 
 def _half_made(inventory: Inventory, path: Path) -> str:
@@ -211,7 +221,7 @@ def start(inventory: Inventory, release: str, say: Say) -> None:
     missing = set(inventory.hosts) - set(power.running())
     if missing:
         _forget_host_keys(inventory, missing)
-        owners.OWNER.write_text(json.dumps(Owner(str(ROOT), inventory.environment, release).__dict__), encoding="utf-8")
+        Owner(str(ROOT), inventory.environment, release).write()
         _forget_other_box(inventory, release)
         vagrant(inventory, release, "up", "--no-provision", "--parallel")
     else:
@@ -222,7 +232,7 @@ def start(inventory: Inventory, release: str, say: Say) -> None:
     if isinstance(power, Lxc):
         for host in inventory.hosts.values():  # a drill that was killed may have left these behind
             power.thaw(host)
-            subprocess.run(["ip", "link", "set", f"sv-{host.name}", "up"], capture_output=True, check=False, timeout=10)
+            power.link_up(host)
     write_ssh_config(inventory)
     wait_for_ssh(inventory)
 
@@ -306,19 +316,20 @@ def wait_for_ssh(inventory: Inventory, deadline: float = SSH_DEADLINE_S) -> None
 
 
 def destroy(inventory: Inventory, say: Say) -> None:
-    """Remove every machine of every lab on this machine, and what this checkout knew of them."""
+    """Remove this environment's machines, and those that no record names, and what this checkout knew of them."""
     if not isinstance(provider(inventory), Lxc):
         vagrant(inventory, release_for(inventory, None), "destroy", "--force")
     for path in sorted(CONTAINERS.glob("sias-*")) if CONTAINERS.exists() else []:
-        remove_container(path.name)
-        say(f"removed {path.name}")
+        if environment_of(path.name) in (None, inventory.environment):
+            remove_container(path.name)
+            say(f"removed {path.name}")
     for name in ("vagrant", "ssh_config", "known_hosts", "READY"):
         path = inventory.state / name
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    owners.OWNER.unlink(missing_ok=True)
+    forget(inventory.environment)
 
 
 def make_secrets(inventory: Inventory, say: Say) -> None:

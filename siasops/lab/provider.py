@@ -104,8 +104,16 @@ class Lxc(Provider):
             if self.container(name) in states
         }
 
+    def _link(self, host: Host) -> str:
+        """The controller's end of the host's cable, as in the Vagrantfile (15 characters at most)."""
+        return f"{str(self.inventory.facts['lab_bridge']).removeprefix('sias')}-{host.name}"
+
+    def link_up(self, host: Host) -> None:
+        """Undo what a killed drill may have left: the host's cable pulled."""
+        _run("ip", "link", "set", self._link(host), "up", check=False)
+
     def _cut_link(self, host: Host) -> None:
-        _run("ip", "link", "set", f"sv-{host.name}", "down", check=False)  # gone already when it has no power
+        _run("ip", "link", "set", self._link(host), "down", check=False)  # gone already when it has no power
 
     def _kill(self, host: Host) -> None:
         self.thaw(host)  # a frozen container cannot be killed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -27,8 +26,8 @@ class Machine:
     containers: Path
     said: list[str]
 
-    def container(self, name: str, *, whole: bool = True, known: bool = True) -> Path:
-        path = self.containers / f"sias-lab-{name}"
+    def container(self, name: str, *, whole: bool = True, known: bool = True, environment: str = "lab") -> Path:
+        path = self.containers / f"sias-{environment}-{name}"
         (path / "rootfs" / "sbin").mkdir(parents=True) if whole else path.mkdir(parents=True)
         if known:
             identity = self.inventory.state / "vagrant" / "machines" / name / "lxc" / "id"
@@ -36,8 +35,8 @@ class Machine:
             identity.write_text(path.name)
         return path
 
-    def clear(self, release: str = "12") -> None:
-        machines.clear_leftovers(self.inventory, release, self.said.append)
+    def clear(self, release: str = "12", *, beside: bool = False) -> None:
+        machines.clear_leftovers(self.inventory, release, self.said.append, beside=beside)
 
 
 @pytest.fixture
@@ -46,15 +45,14 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     containers.mkdir()
     monkeypatch.setattr(machines, "CONTAINERS", containers)
     monkeypatch.setattr(machines, "HOME", tmp_path / "home")
-    monkeypatch.setattr(owners, "OWNER", tmp_path / "home" / "owner.json")
-    monkeypatch.setattr(machines, "LOCK", tmp_path / "home" / "lock")
+    monkeypatch.setattr(owners, "OWNERS", tmp_path / "home" / "owners")
     monkeypatch.setattr(Inventory, "var", property(lambda _self: tmp_path / "var"))
     (tmp_path / "home").mkdir()
     return Machine(facts.load(ROOT / "inventory" / "lab.yml"), containers, [])
 
 
 def own(checkout: str = str(ROOT), environment: str = "lab", debian: str = "12") -> None:
-    owners.OWNER.write_text(json.dumps({"checkout": checkout, "environment": environment, "debian": debian}))
+    owners.Owner(checkout, environment, debian).write()
 
 
 def test_our_own_machines_are_left_alone(machine: Machine) -> None:
@@ -69,11 +67,10 @@ def test_our_own_machines_are_left_alone(machine: Machine) -> None:
     ("owner", "reason"),
     [
         ({"checkout": "/elsewhere"}, "another checkout (/elsewhere) made it"),
-        ({"environment": "lab-full"}, "it is the environment lab-full"),
         ({"debian": "13"}, "it runs Debian 13, Debian 12 was asked for"),
         (None, "no record says who made it"),
     ],
-    ids=["another checkout", "another environment", "another release", "nobody"],
+    ids=["another checkout", "another release", "nobody"],
 )
 def test_machines_that_are_not_of_this_lab_are_cleared(
     machine: Machine, owner: dict[str, str] | None, reason: str
@@ -85,6 +82,17 @@ def test_machines_that_are_not_of_this_lab_are_cleared(
     assert not path.exists()
     assert machine.said == [f"cleared container sias-lab-db-a1: {reason}"]
     assert not (machine.inventory.state / "vagrant").exists()
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside"])
+def test_the_lab_of_another_environment_goes_unless_asked_to_stay(machine: Machine, beside: bool) -> None:
+    own()
+    own(environment="lab-full")
+    ours, theirs = machine.container("db-a1"), machine.container("db-a2", known=False, environment="lab-full")
+    machine.clear(beside=beside)
+    assert ours.exists()
+    assert theirs.exists() is beside
+    assert machine.said == ([] if beside else [f"cleared container {theirs.name}: it is the environment lab-full"])
 
 
 def test_a_half_built_machine_is_cleared_and_the_others_stay(machine: Machine) -> None:
@@ -107,8 +115,9 @@ def test_a_machine_that_vagrant_does_not_know_is_cleared(machine: Machine) -> No
 
 
 def test_an_unreadable_record_counts_as_none(machine: Machine) -> None:
-    owners.OWNER.write_text("{half")
-    assert machines.owner() is None
+    own()
+    (owners.OWNERS / "lab.json").write_text("{half")
+    assert machines.owner("lab") is None
 
 
 def test_a_half_built_box_is_cleared_before_another_is_built(
@@ -128,9 +137,10 @@ def test_the_lock_of_a_killed_run_is_free(machine: Machine) -> None:
     holder = textwrap.dedent("""
         import sys, time
         from pathlib import Path
+        from siasops import inventory
         from siasops.lab import machines
-        machines.HOME = Path(sys.argv[1]); machines.LOCK = machines.HOME / "lock"
-        with machines.lock("holder", print):
+        machines.HOME = Path(sys.argv[1])
+        with machines.lock(inventory.load(inventory.ROOT / "inventory" / "lab.yml"), "holder", print):
             print("held", flush=True)
             time.sleep(60)
     """)
@@ -140,12 +150,12 @@ def test_the_lock_of_a_killed_run_is_free(machine: Machine) -> None:
         assert run.stdout.readline() == "held\n"
         with (
             pytest.raises(UserError, match=rf"held by holder \(pid {run.pid}"),
-            machines.lock("second", print, deadline=0),
+            machines.lock(machine.inventory, "second", print, deadline=0),
         ):
             pass
         run.kill()
-    with machines.lock("third", print, deadline=5):
-        assert f"pid {os.getpid()}" in machines.LOCK.read_text()
+    with machines.lock(machine.inventory, "third", print, deadline=5):
+        assert f"pid {os.getpid()}" in (machines.HOME / "lock-lab").read_text()
 
 
 def test_the_release_is_the_one_asked_for_then_the_one_there_then_the_default(machine: Machine) -> None:

@@ -73,6 +73,11 @@ test-drills: tools ## the long drills: every fault of the catalogue once, and th
 	$(call say,the long drills)
 	@$(SUDO) env PATH="$(PATH)" pytest tests/drills -m long
 
+.PHONY: test-changes
+test-changes: tools ## whole releases, Debian upgrades and PostgreSQL migrations, under load, there and back (an hour and more)
+	$(call say,the changes)
+	@$(SUDO) env PATH="$(PATH)" pytest tests/changes -m changes
+
 .PHONY: destroy
 destroy: tools ## remove the lab's machines (packages and boxes stay cached)
 	@$(SUDO) env PATH="$(PATH)" $(BIN)/sias lab destroy --yes

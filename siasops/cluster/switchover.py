@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,8 +127,15 @@ def assertions(view: View, room: str) -> tuple[list[Line], Member | None]:
     return lines, target
 
 
-def run(inventory: Inventory, room: str, *, dry: bool, progress: Progress) -> Switch:
+def run(inventory: Inventory, room: str, *, dry: bool, progress: Progress, recorded: bool = True) -> Switch:
     """Switch over to a room, or only say what would happen.
+
+    Args:
+        inventory: the environment.
+        room: where the primary shall stand.
+        dry: only say.
+        progress: told every step.
+        recorded: make a record of its own; false within a larger change, which is the one that is recorded.
 
     Raises:
         UserError: no such room; or it could not be done, with what was found.
@@ -159,7 +167,10 @@ def run(inventory: Inventory, room: str, *, dry: bool, progress: Progress) -> Sw
             )
             return result
         what = f"primary moved from {leader.host} to {target.host}"
-        with records.recording(inventory, kind="switchover", what=what) as entry:
+        record = (
+            records.recording(inventory, kind="switchover", what=what) if recorded else nullcontext(records.Entry())
+        )
+        with record as entry:
             _act(Stage(inventory, fleet), leader, target, result, progress)
             entry.felt = records.Felt(writes_held=result.clients_held)
             entry.outcome, entry.why = ("done", "") if result.held else ("failed", result.sentence)

@@ -19,6 +19,8 @@ BIN = 0.5
 HTTP_BIN = 1.0
 CHARACTER = 7.5
 """Pixels that a letter of a label takes."""
+LETTERS = 4
+"""A phase with room for fewer is not labelled."""
 TICKS = 18
 """How many labels fit below the axis."""
 LATENCIES = (0.01, 0.1, 1.0, 10.0)
@@ -110,18 +112,19 @@ def timeline(result: Result, history: History, sights: Sequence[Sight]) -> str:
     zero = result.moments.fault
     plot = Plot(result.moments.baseline - zero - 1, result.moments.end - zero + 1)
     _phases(plot, result)
+    _spans(plot, result)
     bodies_from = plot.y
     _writes(plot, result, history)
     _reads(plot, result, history)
     _http(plot, result, history)
     _documents(plot, result, history)
     _leaders(plot, result, sights)
-    _axis(plot)
+    _axis(plot, result.event)
     zero_x = plot.x(0.0)
     plot.line((zero_x, bodies_from, zero_x, plot.y - 24), "fault-line")
     for label in plot.above:
         plot.text(*label)
-    title = f"Timeline of {result.run}: writes, reads, requests, documents and leaders around the fault"
+    title = f"Timeline of {result.run}: writes, reads, requests, documents and leaders around the {result.event}"
     return (
         f'<svg viewBox="0 0 {WIDTH} {plot.y:.0f}" role="img" aria-label="{escape(title)}" '
         f'xmlns="http://www.w3.org/2000/svg">{"".join(plot.parts)}</svg>'
@@ -132,8 +135,18 @@ def _phases(plot: Plot, result: Result) -> None:
     moments, zero = result.moments, result.moments.fault
     bounds = [
         ("baseline", moments.baseline - zero, 0.0, "phase"),
-        ("fault in force", 0.0, moments.healed - zero, "phase phase-fault"),
-        ("healed, converging", moments.healed - zero, moments.converged - zero, "phase phase-heal"),
+        (
+            f"{result.event} {'under way' if result.spans else 'in force'}",
+            0.0,
+            moments.healed - zero,
+            "phase phase-fault",
+        ),
+        (
+            "converging" if result.spans else "healed, converging",
+            moments.healed - zero,
+            moments.converged - zero,
+            "phase phase-heal",
+        ),
         ("", moments.converged - zero, moments.end - zero, "phase"),
     ]
     for name, begin, end, css in bounds:
@@ -142,6 +155,20 @@ def _phases(plot: Plot, result: Result) -> None:
         if name and plot.x(end) - plot.x(begin) > CHARACTER * len(name):
             plot.text(middle, 19, name, "phase-label", "middle")
     plot.y = 30
+
+
+def _spans(plot: Plot, result: Result) -> None:
+    """Draw a change's phases, each with its whole title on hover and as much of it as fits."""
+    if not result.spans:
+        return
+    top, _ = plot.lane("Phases", "of the change", 26)
+    for number, span in enumerate(result.spans):
+        begin, end = span.begin - result.moments.fault, span.end - result.moments.fault
+        plot.rect((begin, top + 2, end, 22), f"span-{number % 2}", f"{span.title}: {end - begin:.1f} s")
+        room = int((plot.x(end) - plot.x(begin)) / CHARACTER)
+        if room > LETTERS:
+            label = span.title if len(span.title) <= room else f"{span.title[: room - 1]}…"
+            plot.text((plot.x(begin) + plot.x(end)) / 2, top + 17, label, "phase-label", "middle")
 
 
 def _shade(plot: Plot, lane: tuple[float, float], span: tuple[float, float], label: str) -> None:
@@ -263,12 +290,12 @@ def _leaders(plot: Plot, result: Result, sights: Sequence[Sight]) -> None:
             plot.rect((now.at - zero, top + 2, after.at - zero, 12), css, said)
 
 
-def _axis(plot: Plot) -> None:
+def _axis(plot: Plot, zero: str) -> None:
     span = plot.end - plot.start
-    step = next(s for s in (5, 10, 20, 60) if span / s < TICKS or s == 60)  # noqa: PLR2004 - the coarsest
+    step = next(s for s in (5, 10, 20, 60, 300) if span / s < TICKS or s == 300)  # noqa: PLR2004 - the coarsest
     for second in range(math.ceil(plot.start / step) * step, math.floor(plot.end) + 1, step):
         plot.line((plot.x(second), plot.y - 8, plot.x(second), plot.y - 3), "base")
-        plot.text(plot.x(second), plot.y + 10, f"{second:+d} s" if second else "fault", "tick", "middle")
+        plot.text(plot.x(second), plot.y + 10, f"{second:+d} s" if second else zero, "tick", "middle")
     plot.y += 18
 
 

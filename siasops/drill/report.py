@@ -55,7 +55,7 @@ def figure_rows(result: Result) -> list[tuple[str, str]]:
         ("Documents acknowledged / unknown / read back",
          f"{f['documents_acknowledged']} / {f['documents_unknown']} / {f['documents_read_back']}"),
         ("Longest wait to store a document", _s(f["document_wait"])),
-        ("Fault held for", _s(f["held_for"])),
+        (f"{result.event.capitalize()} lasted", _s(f["held_for"])),
         ("Longest time without any HTTP success", _s(f["http_gap"])),
     ]  # fmt: skip
     for kind, h in f["http"].items():
@@ -87,6 +87,7 @@ def markdown(result: Result) -> str:
     if not result.valid:
         lines += ["The HTTP load was not fully offered: its figures say nothing.", ""]
     lines += [
+        *_phases(result),
         "## Figures",
         "",
         "| figure | |",
@@ -97,12 +98,20 @@ def markdown(result: Result) -> str:
         "",
         *(
             f"- {t.node}, timeline {t.timeline}: {t.count} writes, from {t.first - result.moments.fault:+.2f} s to "
-            f"{t.last - result.moments.fault:+.2f} s around the fault"
+            f"{t.last - result.moments.fault:+.2f} s around the {result.event}"
             for t in result.terms
         ),
         "",
     ]
     return "\n".join(lines)
+
+
+def _phases(result: Result) -> list[str]:
+    if not result.spans:
+        return []
+    zero = result.moments.fault
+    rows = (f"| {s.title} | {s.begin - zero:+.1f} s | {s.end - s.begin:.1f} s |" for s in result.spans)
+    return ["## Phases", "", "| phase | began | took |", "|---|---|---|", *rows, ""]
 
 
 STYLE = """
@@ -134,6 +143,7 @@ svg .base { stroke:var(--hush) } svg .grid { stroke:var(--rule) } svg .fault-lin
 svg .room-a { fill:var(--a) } svg .room-b { fill:var(--b) } svg .gap { fill:var(--gap) }
 svg .gap-label { fill:var(--bad); font-weight:650; paint-order:stroke; stroke:var(--paper); stroke-width:4px }
 svg .phase { fill:var(--rule) } svg .phase-fault { fill:var(--bad); opacity:.8 } svg .phase-heal { fill:var(--warn); opacity:.75 }
+svg .span-0 { fill:var(--a); opacity:.55 } svg .span-1 { fill:var(--b); opacity:.55 }
 svg .phase-label { font-size:12px; font-weight:600 }
 svg .http-ok { fill:var(--hush) } svg .http-slow { fill:var(--warn) } svg .http-failed { fill:var(--bad) }
 svg .doc-ok { fill:var(--good) } svg .unknown { fill:var(--warn) } svg .refused { fill:var(--bad) }

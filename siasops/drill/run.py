@@ -350,6 +350,7 @@ class Run:
             rooms=list(inventory.rooms),
             rates=HTTP_RATES,
             objectives=inventory.objectives,
+            limits=inventory.objectives["drills"][self.fault.name.replace("-", "_")],
         )
 
     def _load_for(self, seconds: float) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from siasops.drill import checker, consistency
 from siasops.drill.checker import Finding, Gap, Term
-from siasops.drill.faults import Fault
 from siasops.drill.history import DocumentOp, Final, History, LedgerRow, Outcome
 
 OFFERED = 0.99
@@ -30,6 +29,31 @@ class Moments:
     """When every database host followed again for good; None when that was not seen."""
     documents_back: float | None = None
     """When no brick missed a document any more; None when none was lost."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A phase of a planned change, seconds of the same clock."""
+
+    title: str
+    begin: float
+    end: float
+
+
+class Disturbance(Protocol):
+    """What `judge` asks of a fault, or of a change; see `Fault`."""
+
+    @property
+    def lasts(self) -> bool:
+        """As `Fault.lasts`."""
+
+    @property
+    def takes_copies(self) -> bool:
+        """As `Fault.takes_copies`."""
+
+    @property
+    def stops_writes(self) -> bool:
+        """As `Fault.stops_writes`."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +84,10 @@ class Result:
     read_gap: Gap | None = None
     valid: bool = True
     seconds: float = 0.0
+    spans: list[Span] = field(default_factory=list)
+    """Phases, of a planned change."""
+    event: str = "fault"
+    """What zero of the time axis is: the fault, or the change."""
 
     @property
     def held(self) -> bool:
@@ -84,15 +112,15 @@ def judge(
     ledgers: Mapping[str, Sequence[LedgerRow]],
     finals: Mapping[str, Final],
     *,
-    fault: Fault,
+    fault: Disturbance,
     expected_nodes: Sequence[str],
     rooms: Sequence[str],
     rates: Mapping[str, float],
     objectives: Mapping[str, Any],
+    limits: Mapping[str, float],
 ) -> Result:
-    """Fill a result in: compare the history with what the nodes hold and with the objectives."""
+    """Fill a result in: compare the history with what the nodes hold, with the objectives and with this run's limits."""
     moments = result.moments
-    limits = objectives["drills"][result.name.replace("-", "_")]
     ledger = checker.check_ledger(result.run, history.ledger, ledgers, expected_nodes, history.probes)
     documents = checker.check_documents(history.documents, history.document_reads, rooms)
     others = consistency.check(history.transfers, history.snapshots, history.claims, history.probes, finals)
@@ -219,7 +247,7 @@ def judge(
         )
     result.promises.append(
         Promise(
-            f"Redundancy back after {'the healing' if fault.lasts else 'the fault'}",
+            f"Redundancy back after {'its end' if result.spans else 'the healing' if fault.lasts else 'the fault'}",
             ", ".join(f"{name} {'never' if at is None else f'{at:.1f} s'}" for name, at in back.items()),
             f"at most {limits['redundancy_back']} s",
             redundancy is not None and redundancy <= limits["redundancy_back"],

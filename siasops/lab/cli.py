@@ -50,7 +50,7 @@ def lab() -> None:
 @click.option("--persons", default=POPULATION, show_default=True, help="Population of a lab that has none yet.")
 @click.option("--seed", default=57, show_default=True, help="Seed of that population.")
 @click.pass_obj
-def up(inventory: Inventory, debian: str | None, beside: bool, machines_only: bool, persons: int, seed: int) -> None:
+def up(inventory: Inventory, *, debian: str | None, beside: bool, machines_only: bool, persons: int, seed: int) -> None:
     """Build the machines, deploy the platform, load data, verify, and say where to go.
 
     Whatever stands already is kept: the second run changes nothing. What another checkout or a killed run left

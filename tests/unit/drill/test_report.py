@@ -38,7 +38,7 @@ from siasops.drill.history import (
     chain_hash,
 )
 from siasops.drill.observer import Sight
-from siasops.drill.verdict import Moments, Result, judge
+from siasops.drill.verdict import Moments, Result, Span, judge
 
 RUN = "20261121-223000-primary-crash"
 FAULT, HEALED, END = 10.0, 25.0, 40.0
@@ -111,7 +111,7 @@ def judged(gap: float = GAP, *, fault: Fault = PrimaryCrash(), **changes: object
     judge(
         result, made, {"db-a1": rows, "db-b1": rows}, {"db-a1": FINAL, "db-b1": FINAL}, fault=fault,
         expected_nodes=["db-a1", "db-b1"], rooms=["a", "b"], rates=RATES,
-        objectives=OBJECTIVES,
+        objectives=OBJECTIVES, limits=OBJECTIVES["drills"][fault.name.replace("-", "_")],
     )  # fmt: skip
     return result, made
 
@@ -121,6 +121,16 @@ def test_a_drill_in_which_all_went_well_holds() -> None:
     assert (result.verdict, result.findings, result.valid) == ("held", [], True)
     assert result.figures["write_gap"] == pytest.approx(GAP, abs=0.11)
     assert result.figures["redundancy_back"] == 5.0
+
+
+def test_the_report_of_a_change_shows_its_phases_instead_of_a_fault() -> None:
+    result, made = judged()
+    result.event, result.spans = "change", [Span("Drain app-a1 & <warm> it", FAULT, FAULT + 4), Span("Verify", 20, 21)]
+    page = report.html(result, made, [])
+    assert "Drain app-a1 &amp; &lt;warm&gt; it: 4.0 s" in page
+    assert "change under way" in page
+    assert "fault in force" not in page
+    assert "| Drain app-a1 & <warm> it | +0.0 s | 4.0 s |" in report.markdown(result)
 
 
 def test_a_gap_longer_than_the_objective_fails() -> None:

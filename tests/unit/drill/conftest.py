@@ -9,8 +9,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,13 +33,26 @@ class Server:
         prefix = ["runuser", "-u", self.user, "--"] if getpass.getuser() == "root" else []
         subprocess.run([*prefix, *command], check=True, capture_output=True, text=True, cwd="/")
 
-    def make(self) -> None:
-        self._run(str(self.binaries / "initdb"), "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-sync")
+    def make(self, *settings: str) -> None:
+        self._run(
+            str(self.binaries / "initdb"),
+            "-D",
+            str(self.data),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+        )
         with (self.data / "postgresql.conf").open("a") as file:
             file.write(
                 f"port={self.port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories=''\n"
                 "shared_buffers=16MB\nrestart_after_crash=off\nlog_min_messages=panic\n"
             )
+            file.writelines(f"{setting}\n" for setting in settings)
 
     def start(self) -> None:
         # After a kill -9 the orphans hold the shared memory for a moment, and the start refuses.
@@ -63,16 +78,15 @@ class Server:
         )
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@contextmanager
+def private(folder: Path, *settings: str) -> Iterator[Server]:
+    """A server that runs for as long as the block, with these lines of configuration."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     assert versions, "PostgreSQL's binaries are missing: apt install postgresql"
-    folder = tmp_path_factory.mktemp("postgres")
     user = "postgres" if getpass.getuser() == "root" else getpass.getuser()
     if user == "postgres":
         entry = pwd.getpwnam(user)
-        data = Path("/var/tmp") / f"sias-drill-{os.getpid()}"
-        data.mkdir(mode=0o700)
+        data = Path(tempfile.mkdtemp(prefix="sias-postgres-", dir="/var/tmp"))
         os.chown(data, entry.pw_uid, entry.pw_gid)
     else:
         data = folder / "data"
@@ -81,15 +95,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         port = probe.getsockname()[1]
     made = Server(versions[-1].parent, data, port, user)
     try:
-        made.make()
+        made.make(*settings)
         made.start()
-        with made.connect() as connection:
-            connection.execute("CREATE SCHEMA drill")
         yield made
     finally:
         if (data / "postmaster.pid").exists():
             made.stop()
         shutil.rmtree(data, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with private(tmp_path_factory.mktemp("postgres")) as made:
+        with made.connect() as connection:
+            connection.execute("CREATE SCHEMA drill")
+        yield made
 
 
 def wait_for(condition: object, deadline: float = 10.0) -> None:

@@ -56,6 +56,14 @@ class Database(Protocol):
         """
         ...
 
+    def raw(self, statements: str) -> list[str]:
+        """Run statements in one session until one fails; the first column of every row that any of them answers.
+
+        Raises:
+            UserError: one failed, with its error.
+        """
+        ...
+
 
 def as_json(query: str) -> str:
     """Wrap a query so that it answers one JSON array of objects; integers of any size stay exact."""
@@ -85,10 +93,15 @@ class Psql:
         """See `Database.do`."""
         self._psql(f"SET client_min_messages = warning;\n{statements}\n")
 
-    def _psql(self, text: str) -> str:
+    def raw(self, statements: str) -> list[str]:
+        """See `Database.raw`."""
+        # Rows end with a zero byte: an answer may have many lines.
+        return self._psql(f"SET client_min_messages = warning;\n{statements}\n", "-0").split("\0")[:-1]
+
+    def _psql(self, text: str, *options: str) -> str:
         # The text goes by standard input: a command line is seen by everyone on the host.
         command = ["runuser", "-u", "postgres", "--", "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1",
-                   "-h", "/var/run/postgresql", "-p", str(self.port), "-d", self.database]  # fmt: skip
+                   "-h", "/var/run/postgresql", "-p", str(self.port), "-d", self.database, *options]  # fmt: skip
         result = self.fleet.run(self.host, command, stdin=text, timeout=LIMIT)
         if not result.ok:
             said = (result.stderr or result.stdout).strip()

@@ -11,7 +11,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.string import TextLoader
 
+from siasops.errors import UserError
 from siasops.migrate.database import PREAMBLE, as_json
 from tests.unit.drill.conftest import Server, private, wait_for
 
@@ -52,6 +54,19 @@ class Direct:
     def do(self, statements: str) -> None:
         with self.server.connect(self.database) as connection:
             connection.execute(statements.encode())
+
+    def raw(self, statements: str) -> list[str]:
+        answers: list[str] = []
+        try:
+            with self.server.connect(self.database) as connection:
+                connection.adapters.register_loader("json", TextLoader)
+                cursor = connection.execute(statements.encode())
+                while True:
+                    answers += [str(row[0]) for row in cursor] if cursor.description else []
+                    if not cursor.nextset():
+                        return answers
+        except psycopg.Error as error:
+            raise UserError(f"{self.name}: {error}") from error
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         return self.server.connect(self.database)

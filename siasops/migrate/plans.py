@@ -1,0 +1,396 @@
+"""Plan gate: the workload on both clusters, query by query; a cutover is refused when something gets slower.
+
+Two kinds of queries:
+
+- the application's critical ones, with several sets of parameters each (`workload.yml`): run with EXPLAIN (ANALYZE, BUFFERS),
+  in turn on both sides, in a read-only transaction; only what reads is run, the others are planned;
+- those of pg_stat_statements, whose parameters nobody knows: planned alone, as generic plans.
+
+A time counts only when a second measurement sees it again. The buffers that a query reads do not depend on how busy a
+host is; a busy blue beside an idle green makes times flatter than they are, never buffers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from siasops.cluster.check import Line
+from siasops.errors import UserError
+from siasops.migrate.database import Database, literal
+
+TIMES, MORE_MS = 1.5, 5.0
+"""A median may grow by this factor, or by these milliseconds."""
+BUFFERS, BUFFERS_FLOOR = 2.0, 64
+"""Blocks touched may grow by this factor; fewer blocks than the floor are not looked at."""
+LARGE = 10_000
+"""Rows from which a new sequential scan of a table is a finding."""
+WILD, WILD_ROWS = 10.0, 1000
+"""An estimate may become wrong by this factor more than before; fewer rows than these, wrong or right, matter to nobody."""
+TOTAL, TOTAL_MS = 1.05, 0.1
+"""The weighted total may grow by this factor; a mean that grows by fewer milliseconds per call is noise."""
+ROUNDS, RUNS = 3, 3
+"""Measurements of one query: rounds, in turn on both sides, each with a warming run before these."""
+WIDTH = 88
+"""Columns of one side when two plans are shown side by side."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query of the workload. `weight`: calls, in any unit, that it counts for in the total."""
+
+    name: str
+    text: str
+    parameters: Sequence[Sequence[str | None]] = ((),)
+    weight: float = 1.0
+    known: bool = True
+    """Whether its parameters are; a query of pg_stat_statements has none that anybody knows."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether running it changes nothing, to be believed of plain SELECTs alone."""
+        text = re.sub(r"^\s*(--.*\n\s*)*", "", self.text)
+        return bool(re.match(r"(?i)(select|values|table)\b", text)) and not re.search(
+            r"(?i)\bfor (no key )?(update|share|key)", text
+        )
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What one query did on one side, with one set of parameters. Times are those of every run, in milliseconds."""
+
+    plan: Mapping[str, Any]
+    times: tuple[float, ...] = ()
+    buffers: int = 0
+    temporary: int = 0
+    """Blocks that went to temporary files."""
+
+    @property
+    def median(self) -> float:
+        """Milliseconds; 0 when it was only planned."""
+        return statistics.median(self.times) if self.times else 0.0
+
+    @property
+    def scans(self) -> frozenset[str]:
+        """Tables that are read from end to end."""
+        return frozenset(node["Relation Name"] for node in nodes(self.plan) if node["Node Type"] == "Seq Scan")
+
+    @property
+    def wrong(self) -> float:
+        """The factor by which the worst estimate is wrong, of nodes with many rows; 1 is perfect."""
+        pairs = [(node["Plan Rows"], node["Actual Rows"]) for node in nodes(self.plan) if "Actual Rows" in node]
+        return max((max(a, b, 1) / max(min(a, b), 1) for a, b in pairs if max(a, b) >= WILD_ROWS), default=1.0)
+
+    @property
+    def shape(self) -> str:
+        """The plan without its figures, short: what an acceptance holds on to."""
+        text = "\n".join(line.split("  (")[0] for line in tree(self.plan, figures=False))
+        return sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A query that gets worse. `accepted`: why that is borne; empty when nobody has said so."""
+
+    query: str
+    parameters: Sequence[str | None]
+    rule: str
+    text: str
+    before: Measure | None = None
+    after: Measure | None = None
+    accepted: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.query}: {self.text}" + (f" (accepted: {self.accepted})" if self.accepted else "")
+
+    def plans(self) -> str:
+        """Both plans side by side, for a terminal or a report."""
+        if self.before is None or self.after is None:
+            return ""
+        return side_by_side(self.before.plan, self.after.plan)
+
+
+@dataclass
+class Verdict:
+    """What the gate found."""
+
+    measured: int = 0
+    planned: int = 0
+    unplannable: list[str] = field(default_factory=list)
+    """Texts of pg_stat_statements that neither side can plan without their parameters."""
+    total: tuple[float, float] = (0.0, 0.0)
+    """Weighted milliseconds before and after."""
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def refused(self) -> list[Finding]:
+        """Findings that nobody has accepted."""
+        return [finding for finding in self.findings if not finding.accepted]
+
+    def line(self) -> Line:
+        """Go or no-go. Nothing measured is no-go."""
+        before, after = self.total
+        found = (f"{self.measured} runs compared and {self.planned} planned, {len(self.unplannable)} could not be;"
+                 f" weighted total {before:.1f} ms before, {after:.1f} ms after")  # fmt: skip
+        if self.findings:
+            found += "; " + "; ".join(map(str, self.findings[:10]))
+        action = ""
+        if self.refused:
+            action = (
+                "Compare the plans; mend the target's statistics or settings, or accept the difference with a reason."
+            )
+        elif not self.measured:
+            action = "Nothing was measured: see that the workload's queries fit this database."
+        return Line(not self.refused and bool(self.measured), "No query gets slower", found, action)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Differences that somebody has accepted, with a reason: JSON lines, appended and never rewritten."""
+
+    path: Path
+
+    def reason(self, finding: Finding) -> str:
+        """Why a finding is borne; empty when nobody accepted it with the plan that it has now."""
+        if not self.path.exists():
+            return ""
+        rows = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines() if line]
+        same = [row for row in rows if (row["query"], row["rule"]) == (finding.query, finding.rule)]
+        fitting = [row["reason"] for row in same if row["shape"] == _shape(finding)]
+        return str(fitting[-1]) if fitting else ""
+
+    def add(self, finding: Finding, reason: str, who: str) -> None:
+        """Accept a finding as it is now.
+
+        Raises:
+            UserError: no reason is given.
+        """
+        if not reason.strip():
+            raise UserError(f"{finding.query} is accepted with a reason, or not at all.")
+        row = {"query": finding.query, "rule": finding.rule, "shape": _shape(finding), "reason": reason.strip(), "by": who,
+               "at": datetime.now(UTC).isoformat(timespec="seconds")}  # fmt: skip
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def load(path: Path) -> list[Query]:
+    """Read the application's critical queries.
+
+    Raises:
+        UserError: the file is not as it should be.
+    """
+    try:
+        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = [
+            Query(row["name"], row["text"], tuple(tuple(map(_text, p)) for p in row.get("parameters", [[]])),
+                  float(row.get("weight", 1))) for row in rows
+        ]  # fmt: skip
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a workload: {error}") from error
+    for query in found:
+        wanted = _placeholders(query.text)
+        if any(len(p) != wanted for p in query.parameters):
+            raise UserError(
+                f"{path}: {query.name} has {wanted} placeholders, and a set of parameters of another length."
+            )
+    return found
+
+
+def statements(source: Database, limit: int = 200) -> list[Query]:
+    """The statements that took most time on the source, by pg_stat_statements; empty when it is not there."""
+    if not source.ask("SELECT extname FROM pg_extension WHERE extname = 'pg_stat_statements'"):
+        return []
+    (where,) = source.ask("SELECT n.nspname AS schema FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
+                          " WHERE extname = 'pg_stat_statements'")  # fmt: skip
+    rows = source.ask(
+        f'SELECT queryid::text AS id, query, calls FROM "{where["schema"]}".pg_stat_statements s JOIN pg_database d'
+        " ON d.oid = s.dbid WHERE d.datname = current_database() AND toplevel"
+        " AND query ~* '^\\s*(select|insert|update|delete|with|values)\\M' AND query !~ 'pg_catalog|pg_stat|pg_replication'"
+        f" ORDER BY total_exec_time DESC LIMIT {limit}"
+    )
+    return [Query(f"statement {row['id']}", row["query"], weight=float(row["calls"]), known=False) for row in rows]
+
+
+def gate(source: Database, target: Database, workload: Iterable[Query], accepted: Accepted | None = None,
+         search_path: str = "public") -> Verdict:  # fmt: skip
+    """Compare both sides, query by query.
+
+    Args:
+        source: the cluster that serves.
+        target: the one that would serve.
+        workload: what to run and to plan.
+        accepted: differences that are borne.
+        search_path: the application's.
+    """
+    verdict, judge = Verdict(), _Judge(source, target, search_path)
+    fastest = [0.0, 0.0]
+    for query in workload:
+        for parameters in query.parameters if query.known else (None,):
+            try:
+                before = judge.measure(query, parameters, 0)
+            except UserError as error:
+                if query.known:
+                    raise UserError(f"{query.name} does not run on {source.name}: {error}") from error
+                verdict.unplannable.append(query.text)
+                continue
+            try:
+                before, after = judge.both(query, parameters, before)
+            except UserError as error:
+                verdict.findings.append(
+                    Finding(query.name, parameters or (), "error", f"fails on {target.name}: {error}")
+                )
+                continue
+            if before.times:
+                verdict.measured += 1
+                for side, measure in enumerate((before, after)):
+                    # The fastest run: what noise can only add to.
+                    fastest[side] += query.weight / len(query.parameters) * min(measure.times)
+            else:
+                verdict.planned += 1
+            verdict.findings += judge.findings(query, parameters or (), before, after)
+    verdict.total = fastest[0], fastest[1]
+    weight = sum(query.weight for query in workload if query.known and query.reads) or 1.0
+    if fastest[1] > TOTAL * fastest[0] and (fastest[1] - fastest[0]) / weight > TOTAL_MS:
+        verdict.findings.append(
+            Finding("the whole workload", (), "total", f"{fastest[1] / fastest[0]:.2f} times as long")
+        )
+    if accepted is not None:
+        verdict.findings = [_with(finding, accepted.reason(finding)) for finding in verdict.findings]
+    return verdict
+
+
+class _Judge:
+    """Measures on both sides, and compares."""
+
+    def __init__(self, source: Database, target: Database, search_path: str) -> None:
+        self.sides = source, target
+        self._search_path = search_path
+        self._large = _sizes(target)
+
+    def both(self, query: Query, parameters: Sequence[str | None] | None, first: Measure) -> tuple[Measure, Measure]:
+        """Measure in turn, and once more when a time is a finding."""
+        before, after = first, self.measure(query, parameters, 1)
+        for _ in range(ROUNDS - 1 if before.times else 0):
+            before, after = (_more(m, self.measure(query, parameters, s)) for s, m in enumerate((before, after)))
+        if _slower(before, after):
+            before, after = (self.measure(query, parameters, side) for side in (0, 1))
+            for _ in range(ROUNDS - 1):
+                before, after = (_more(m, self.measure(query, parameters, s)) for s, m in enumerate((before, after)))
+        return before, after
+
+    def measure(self, query: Query, parameters: Sequence[str | None] | None, side: int) -> Measure:
+        """Run a query, or only plan it."""
+        run = parameters is not None and query.reads
+        values = parameters if parameters is not None else [None] * _placeholders(query.text)
+        arguments = f"({', '.join(map(literal, values))})" if values else ""
+        options = "ANALYZE, BUFFERS, FORMAT JSON" if run else "FORMAT JSON"
+        times = 1 + RUNS if run else 1
+        mode = "force_custom_plan" if parameters is not None else "force_generic_plan"
+        answers = self.sides[side].raw(
+            f"BEGIN READ ONLY; SET LOCAL search_path = {self._search_path}; SET LOCAL plan_cache_mode = {mode};\n"
+            f"PREPARE sias_plan AS {query.text.rstrip().rstrip(';')};\n"
+            + f"EXPLAIN ({options}) EXECUTE sias_plan{arguments};\n" * times
+            + "ROLLBACK; DEALLOCATE sias_plan;"
+        )
+        found = [json.loads(answer)[0] for answer in answers]
+        plan = found[-1]["Plan"]
+        if not run:
+            return Measure(plan)
+        return Measure(
+            plan,
+            tuple(answer["Execution Time"] for answer in found[1:]),
+            plan.get("Shared Hit Blocks", 0) + plan.get("Shared Read Blocks", 0),
+            plan.get("Temp Written Blocks", 0),
+        )
+
+    def findings(
+        self, query: Query, parameters: Sequence[str | None], before: Measure, after: Measure
+    ) -> Iterator[Finding]:
+        """Yield what gets worse."""
+
+        def finding(rule: str, text: str) -> Finding:
+            return Finding(query.name, parameters, rule, text, before, after)
+
+        if _slower(before, after):
+            yield finding("time", f"median {before.median:.1f} ms before, {after.median:.1f} ms after")
+        if after.buffers > max(BUFFERS_FLOOR, BUFFERS * before.buffers):
+            yield finding("buffers", f"{before.buffers} blocks before, {after.buffers} after")
+        scans = sorted(table for table in after.scans - before.scans if self._large.get(table, 0) >= LARGE)
+        if scans:
+            yield finding("scan", f"reads all of {', '.join(scans)}, which it did not before")
+        if after.wrong > WILD * before.wrong:
+            yield finding("estimate", f"estimates wrong by {before.wrong:.0f} times before, {after.wrong:.0f} after")
+        if after.temporary and not before.temporary:
+            yield finding("temporary", f"{after.temporary} blocks in temporary files, none before")
+
+
+def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Every node of a plan, from the top."""
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from nodes(below)
+
+
+def tree(plan: Mapping[str, Any], depth: int = 0, *, figures: bool = True) -> list[str]:
+    """A plan as indented lines."""
+    words = [plan["Node Type"]]
+    words += [f"on {plan['Relation Name']}"] if "Relation Name" in plan else []
+    words += [f"by {plan['Index Name']}"] if "Index Name" in plan else []
+    line = "  " * depth + " ".join(words)
+    if figures:
+        line += f"  (rows {plan['Plan Rows']}"
+        if "Actual Rows" in plan:
+            blocks = plan.get("Shared Hit Blocks", 0) + plan.get("Shared Read Blocks", 0)
+            line += f" -> {plan['Actual Rows']} x{plan['Actual Loops']}, {plan['Actual Total Time']:.2f} ms, {blocks} blocks"
+        line += ")"
+    return [line, *(row for below in plan.get("Plans", []) for row in tree(below, depth + 1, figures=figures))]
+
+
+def side_by_side(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Two plans, the source's on the left."""
+    rows = zip_longest(["before", *tree(before)], ["after", *tree(after)], fillvalue="")
+    return "\n".join(f"{left[:WIDTH]:{WIDTH}} | {right[:WIDTH]}".rstrip() for left, right in rows)
+
+
+def _slower(before: Measure, after: Measure) -> bool:
+    return after.median > TIMES * before.median and after.median - before.median > MORE_MS
+
+
+def _more(measure: Measure, other: Measure) -> Measure:
+    return Measure(other.plan, measure.times + other.times, min(measure.buffers, other.buffers), other.temporary)
+
+
+def _with(finding: Finding, accepted: str) -> Finding:
+    return Finding(
+        finding.query, finding.parameters, finding.rule, finding.text, finding.before, finding.after, accepted
+    )
+
+
+def _shape(finding: Finding) -> str:
+    return finding.after.shape if finding.after is not None else ""
+
+
+def _sizes(database: Database) -> dict[str, int]:
+    rows = database.ask(
+        "SELECT relname AS name, max(reltuples)::bigint AS rows FROM pg_class WHERE relkind = 'r' GROUP BY 1"
+    )
+    return {row["name"]: row["rows"] for row in rows}
+
+
+def _placeholders(text: str) -> int:
+    return max((int(number) for number in re.findall(r"\$(\d+)", text)), default=0)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

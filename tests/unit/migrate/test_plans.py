@@ -1,0 +1,235 @@
+"""A query that gets slower is caught before users meet it; equal sides pass; what is accepted has a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from siasops.errors import UserError
+from siasops.migrate import plans
+from siasops.migrate.plans import Accepted, Finding, Measure, Query, Verdict
+from tests.unit.drill.conftest import Server
+from tests.unit.migrate.conftest import Pair, drop, fresh
+
+BIG = """
+CREATE EXTENSION pg_stat_statements;
+CREATE TABLE town (id int PRIMARY KEY, name text);
+CREATE TABLE dweller (id int PRIMARY KEY, town int, postcode int, name text, born date);
+INSERT INTO town SELECT n, 'T' || n FROM generate_series(1, 300) n;
+INSERT INTO dweller SELECT n, n % 300, (n % 300) * 10, 'N' || n % 500, date '1950-01-01' + n % 9000
+  FROM generate_series(1, 40000) n;
+CREATE INDEX dweller_town ON dweller (town);
+CREATE INDEX dweller_name ON dweller (name);
+CREATE STATISTICS dweller_place (dependencies, mcv) ON town, postcode FROM dweller;
+ANALYZE;
+"""
+BY_NAME = Query("by name", "SELECT * FROM dweller WHERE name = $1", (("N7",), ("N8",), ("nobody",)), 20)
+SORTED = Query("sorted", "SELECT * FROM dweller ORDER BY born, name OFFSET $1", (("39990",),))
+PLACE = Query(
+    "place",
+    "SELECT count(*) FROM dweller d JOIN town t ON t.id = d.town WHERE d.town < 9 AND d.postcode < $1",
+    (("90",),),
+)
+WRITE = Query("write", "UPDATE dweller SET name = $2 WHERE id = $1", (("5", "x"),))
+
+
+@pytest.fixture(scope="module")
+def big(postgres: Server) -> Iterator[Pair]:
+    """Two equal databases, large enough for plans to matter."""
+    blue = fresh(postgres, content=BIG)
+    green = fresh(postgres, template=blue.database)
+    green.do("ANALYZE")
+    pair = Pair(blue, green)
+    yield pair
+    drop(green)
+    drop(blue)
+
+
+def rules(verdict: Verdict) -> set[tuple[str, str]]:
+    return {(finding.query, finding.rule) for finding in verdict.findings}
+
+
+def test_equal_sides_pass_and_something_was_measured(big: Pair) -> None:
+    verdict = plans.gate(big.blue, big.green, [BY_NAME, PLACE, WRITE])
+    timeless = [finding for finding in verdict.findings if finding.rule not in {"time", "total"}]
+    assert timeless == []
+    assert (verdict.measured, verdict.planned) == (4, 1)
+    assert verdict.total[0] > 0
+
+
+def test_a_write_is_planned_and_never_run(big: Pair) -> None:
+    plans.gate(big.blue, big.green, [WRITE])
+    assert big.green.ask("SELECT name FROM public.dweller WHERE id = 5") == [{"name": "N5"}]
+    assert not WRITE.reads
+    assert not Query("x", "SELECT 1 FROM town FOR UPDATE").reads
+    assert not Query("x", "WITH gone AS (DELETE FROM town RETURNING 1) SELECT * FROM gone").reads
+
+
+def test_a_lost_index_is_caught_with_both_plans(big: Pair) -> None:
+    big.green.do("DROP INDEX dweller_name")
+    try:
+        verdict = plans.gate(big.blue, big.green, [BY_NAME])
+    finally:
+        big.green.do("CREATE INDEX dweller_name ON dweller (name)")
+    assert {("by name", "scan"), ("by name", "buffers")} <= rules(verdict)
+    assert not verdict.line().ok
+    shown = next(f for f in verdict.findings if f.rule == "scan").plans()
+    assert "dweller_name" in shown.splitlines()[1] + shown.splitlines()[2]
+    assert "| Seq Scan on dweller" in shown
+
+
+def test_a_changed_setting_is_caught(big: Pair) -> None:
+    with big.green.connect() as connection:
+        connection.execute(f"ALTER DATABASE {big.green.database} SET work_mem = '64kB'".encode())
+        connection.execute(f"ALTER DATABASE {big.blue.database} SET work_mem = '64MB'".encode())
+    try:
+        verdict = plans.gate(big.blue, big.green, [SORTED])
+    finally:
+        for side in (big.green, big.blue):
+            side.do(f"ALTER DATABASE {side.database} RESET work_mem")
+    assert ("sorted", "temporary") in rules(verdict)
+
+
+def test_index_scans_forbidden_by_a_setting_are_caught_in_statements_of_unknown_parameters(big: Pair) -> None:
+    big.blue.raw("SELECT pg_stat_statements_reset()")
+    for name in ("N1", "N2"):
+        big.blue.raw(f"SELECT id, name FROM public.dweller WHERE name = '{name}'")
+    found = plans.statements(big.blue)
+    (query,) = [q for q in found if "dweller" in q.text]
+    assert (query.weight, query.known) == (2.0, False)
+    assert "$1" in query.text
+    assert not plans.gate(big.blue, big.green, [query]).findings
+    for setting in ("enable_indexscan", "enable_bitmapscan"):
+        big.green.do(f"ALTER DATABASE {big.green.database} SET {setting} = off")
+    try:
+        assert rules(plans.gate(big.blue, big.green, [query])) == {(query.name, "scan")}
+    finally:
+        big.green.do(f"ALTER DATABASE {big.green.database} RESET ALL")
+
+
+def test_dropped_statistics_are_caught(big: Pair) -> None:
+    """What made the source project slow after its migration: no statistics on the new cluster."""
+    query = Query("in towns", "SELECT count(*) FROM dweller WHERE name < $1 AND born < $2", (("N9", "1974-01-01"),))
+    assert not {r for r in rules(plans.gate(big.blue, big.green, [query])) if r[1] == "estimate"}
+    big.green.do("DELETE FROM pg_statistic WHERE starelid = 'dweller'::regclass; UPDATE pg_class SET reltuples = 10, relpages = 1"
+                 " WHERE oid = 'dweller'::regclass")  # fmt: skip
+    try:
+        verdict = plans.gate(big.blue, big.green, [query])
+    finally:
+        big.green.do("ANALYZE dweller")
+    assert ("in towns", "estimate") in rules(verdict) or ("in towns", "buffers") in rules(verdict)
+    assert verdict.refused
+
+
+def test_a_query_that_fails_on_the_target_is_a_finding(big: Pair) -> None:
+    big.green.do("ALTER TABLE town RENAME TO place")
+    try:
+        verdict = plans.gate(big.blue, big.green, [Query("towns", "SELECT * FROM town")])
+    finally:
+        big.green.do("ALTER TABLE place RENAME TO town")
+    assert rules(verdict) == {("towns", "error")}
+
+
+def test_a_workload_that_does_not_fit_the_source_is_refused(big: Pair) -> None:
+    with pytest.raises(UserError, match="nothing here does not run on"):
+        plans.gate(big.blue, big.green, [Query("nothing here", "SELECT * FROM nowhere")])
+
+
+def test_nothing_measured_is_no_go(big: Pair) -> None:
+    verdict = plans.gate(big.blue, big.green, [WRITE])
+    assert not verdict.findings
+    assert not verdict.line().ok
+
+
+PLAN: dict[str, Any] = {"Node Type": "Index Scan", "Relation Name": "t", "Plan Rows": 5, "Actual Rows": 5, "Actual Loops": 1,
+                        "Actual Total Time": 1.0}  # fmt: skip
+
+
+class Scripted:
+    """A side that takes as long as it is told."""
+
+    def __init__(self, name: str, *times: float, buffers: int = 100) -> None:
+        self.name, self.times, self.buffers = name, list(times), buffers
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        return [{"name": "t", "rows": 10**6}]
+
+    def do(self, statements: str) -> None:
+        raise NotImplementedError
+
+    def raw(self, statements: str) -> list[str]:
+        import json  # noqa: PLC0415
+
+        time = self.times.pop(0) if len(self.times) > 1 else self.times[0]
+        answer = json.dumps([{"Plan": PLAN | {"Shared Hit Blocks": self.buffers}, "Execution Time": time}])
+        return [answer] * (plans.RUNS + 1)
+
+
+ONE = [Query("one", "SELECT 1")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        (10.0, 10.0, set()),
+        (10.0, 14.9, {"total"}),
+        (10.0, 15.1, {"time", "total"}),
+        (1.0, 5.9, {"total"}),  # six times, but not five milliseconds
+        (1.0, 6.1, {"time", "total"}),
+        (10.0, 10.4, set()),
+        (10.0, 10.6, {"total"}),
+        (0.1, 0.15, set()),  # a mean that grows by a twentieth of a millisecond is noise
+        (10.0, 5.0, set()),
+    ],
+)
+def test_the_limits_of_time(before: float, after: float, found: set[str]) -> None:
+    verdict = plans.gate(Scripted("blue", before), Scripted("green", after), ONE)
+    assert {f.rule for f in verdict.findings} == found
+
+
+def test_a_time_that_a_second_measurement_does_not_see_is_noise() -> None:
+    green = Scripted("green", 100.0, 100.0, 100.0, 10.0)
+    assert not plans.gate(Scripted("blue", 10.0), green, ONE).findings
+
+
+@pytest.mark.parametrize(("blocks", "found"), [(200, set()), (201, {"buffers"})])
+def test_the_limit_of_buffers(blocks: int, found: set[str]) -> None:
+    verdict = plans.gate(Scripted("blue", 1.0), Scripted("green", 1.0, buffers=blocks), ONE)
+    assert {f.rule for f in verdict.findings} == found
+
+
+def test_an_accepted_difference_is_remembered_with_its_reason_and_only_for_that_plan(tmp_path: Path) -> None:
+    accepted = Accepted(tmp_path / "accepted.jsonl")
+    sides = Scripted("blue", 1.0), Scripted("green", 1.0, buffers=500)
+    (finding,) = plans.gate(*sides, ONE, accepted).refused
+    with pytest.raises(UserError, match="with a reason"):
+        accepted.add(finding, " ", "me")
+    accepted.add(finding, "a larger page cache, measured", "ops")
+    verdict = plans.gate(*sides, ONE, Accepted(tmp_path / "accepted.jsonl"))
+    assert verdict.refused == []
+    assert verdict.line().ok
+    assert "accepted: a larger page cache" in verdict.line().found
+    assert finding.after is not None
+    other = replace(finding, after=Measure({**PLAN, "Node Type": "Seq Scan"}))
+    assert accepted.reason(other) == ""
+    assert accepted.reason(replace(finding, rule="scan")) == ""
+
+
+def test_a_workload_file_is_read_and_checked(tmp_path: Path) -> None:
+    path = tmp_path / "workload.yml"
+    path.write_text("- {name: a, text: 'SELECT $1::int + $2::int', parameters: [[1, 2], [3, null]], weight: 3}")
+    assert plans.load(path) == [Query("a", "SELECT $1::int + $2::int", (("1", "2"), ("3", None)), 3.0)]
+    path.write_text("- {name: a, text: 'SELECT $1::int', parameters: [[1, 2]]}")
+    with pytest.raises(UserError, match="a has 1 placeholders"):
+        plans.load(path)
+    path.write_text("- {text: 1}")
+    with pytest.raises(UserError, match="is not a workload"):
+        plans.load(path)
+
+
+def test_findings_read_as_sentences() -> None:
+    assert str(Finding("q", (), "time", "slow", accepted="fine")) == "q: slow (accepted: fine)"

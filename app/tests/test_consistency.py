@@ -29,7 +29,7 @@ MAY = {
     "journal": {"platform"},
     "history": {"platform"},
     "socle": set(),
-    "accounts": {"platform"},
+    "accounts": {"platform", "socle"},
     "habilitations": {"platform", "journal", "history", "socle", "accounts"},
     "repertoire": {"platform", "journal", "socle", "habilitations"},
     "reception": {"platform", "journal", "history", "habilitations", "repertoire", "tasks"},

@@ -29,6 +29,7 @@ from sias.evaluations.models import Answer
 from sias.households.models import Move
 from sias.notes.models import Note
 from sias.repertoire.models import Membership, Person
+from sias.socle.models import Service
 
 from tests.conftest import PASSWORD, SOURCE, make_agent
 from tests.test_duplicates import candidate, make
@@ -183,6 +184,28 @@ def desk(browser, server, worker):
     return made
 
 
+@pytest.fixture
+def desk_of(browser, server):
+    """Sign in as an agent who holds a profile; the browser forgets them at the end."""
+
+    def made(profile: str) -> Desk:
+        name = f"e2e{uuid.uuid4().hex[:8]}"
+        agent = make_agent(name, profile, first_name="Sacha", last_name="Poste")
+        password = ScryptPasswordHasher().encode(PASSWORD, uuid.uuid4().hex[:16])
+        get_user_model().objects.filter(pk=agent.pk).update(password=password)
+        desk = Desk(browser, server)
+        desk.open("/connexion/")
+        browser.delete_all_cookies()
+        desk.open("/connexion/")
+        desk.tab_to("[name=username]")
+        desk.press(name, Keys.TAB, PASSWORD, Keys.ENTER)
+        desk.see("Sacha Poste")
+        return desk
+
+    yield made
+    browser.delete_all_cookies()
+
+
 def household(person: Person) -> str:
     return person.memberships.get(until=None).household.get_absolute_url()
 
@@ -304,4 +327,55 @@ def test_the_pages_of_the_file_are_accessible(desk, person, path):
 )
 def test_the_other_main_pages_are_accessible(desk, path):
     desk.open(path)
+    desk.accessible()
+
+
+def test_by_keyboard_an_administrator_imports_services_and_takes_the_rejects_away(desk_of, tmp_path):
+    desk = desk_of("AN")
+    code = f"E2E{uuid.uuid4().hex[:6].upper()}"
+    file = tmp_path / "services.csv"
+    file.write_text(
+        f"code;nom;nature;superieur\n{code};Cellule du navigateur;cellule;DPA\n{code}-B;Sans toit;cellule;NULLE-PART\n"
+    )
+    desk.open("/dictionnaires/")
+    desk.press("j")
+    desk.press(Keys.ENTER)
+    desk.see("services en vigueur le")
+    desk.accessible()
+    desk.press("j", "j")
+    assert "/dictionnaires/services/entree/" in desk.focused.get_attribute("href")
+    desk.driver.refresh()
+    desk.tab_to("a[href$='/importer/']")
+    desk.press(Keys.ENTER)
+    desk.see("Rien ne change avant que vous ayez vu l'aperçu")
+    desk.accessible()
+    desk.find("[type=file]").send_keys(str(file))
+    desk.tab_to("main button[type=submit]")
+    desk.press(Keys.ENTER)
+    desk.see("rien n'est encore écrit")
+    desk.see("n'est pas au dictionnaire")
+    assert desk.find("a[href$='/rejets.csv']").is_displayed()
+    desk.accessible()
+    desk.tab_to("button[value=appliquer]")
+    desk.press(Keys.ENTER)
+    desk.see("Import appliqué : 1 entrée écrite, 1 ligne rejetée.")
+    desk.open("/dictionnaires/services/")
+    desk.see("Cellule du navigateur")
+    desk.click("Cellule du navigateur")
+    desk.see("1 version")
+    desk.accessible()
+    desk.click("Modifier")
+    desk.find("[name=name]").clear()
+    desk.find("[name=name]").send_keys("Cellule renommée")
+    desk.accessible()
+    desk.click("Enregistrer")
+    desk.see("Services : enregistré, à partir du")
+    assert Service.objects.on().get(code=code).name == "Cellule renommée"
+
+
+@pytest.mark.parametrize(
+    "path", ["", "territoires/", "nomenclature/", "agents/", "territoires/entree/UTAS-METZ/", "communes/?q=metz"]
+)
+def test_the_dictionaries_are_accessible(desk, path):
+    desk.open(f"/dictionnaires/{path}")
     desk.accessible()

@@ -48,6 +48,7 @@ INSTALLED_APPS = [
     "sias.thirdparties",
     "sias.privacy",
     "sias.controle",
+    "sias.dictionaries",
     "sias.documents",
     "sias.population",
     "sias.training",

@@ -26,6 +26,7 @@ urlpatterns = [
     path("", include("sias.thirdparties.urls")),
     path("", include("sias.privacy.urls")),
     path("", include("sias.controle.urls")),
+    path("", include("sias.dictionaries.urls")),
     path("api/v1/", api_urls()),
     path("", include("sias.habilitations.urls")),
 ]

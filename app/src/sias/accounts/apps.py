@@ -8,3 +8,7 @@ class AccountsConfig(AppConfig):
 
     name = "sias.accounts"
     label = "accounts"
+
+    def ready(self) -> None:
+        """Register the duty of this module."""
+        from sias.accounts import postings  # noqa: F401, PLC0415 - models are ready now

@@ -1,1 +1,1 @@
-"""Common dictionaries: geography."""
+"""Common dictionaries: geography, organisation, budget nomenclature."""

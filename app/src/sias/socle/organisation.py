@@ -1,5 +1,6 @@
-"""The department's organisation as shipped: territories, sectors, services (see data/organisation.toml)."""
+"""The department's organisation as shipped: territories, sectors, services (see data/), budget nomenclature."""
 
+import json
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -10,9 +11,13 @@ from sias.socle.geography import places
 DEPARTMENT = ("57", "departement", "Moselle")
 
 
+def _data(name: str) -> str:
+    return resources.files("sias.socle").joinpath(f"data/{name}").read_text(encoding="utf-8")
+
+
 @cache
 def _source() -> dict:
-    return tomllib.loads(resources.files("sias.socle").joinpath("data/organisation.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(_data("organisation.toml"))
 
 
 def territories() -> list[tuple[str, str, str]]:
@@ -43,3 +48,20 @@ def services() -> Iterator[tuple[str, str, str, str, str]]:
     for row in _source()["utas"]:
         yield row["code"], "UTAS", "DUTAS", f"UTAS de {row['name']}", row["code"]
         yield f"PMI-{row['code']}", "PMI", "DPMI", f"PMI de l'UTAS de {row['name']}", row["code"]
+
+
+def cantons() -> list[tuple[str, str, list[str]]]:
+    """Return (code, name, communes) of the cantons of 2015.
+
+    Metz and Thionville lie in several: no canton has them, as a person's commune does not tell which.
+    """
+    rows = json.loads(_data("cantons.json"))["cantons"]
+    return [(f"CANTON-{row['code']}", row["name"], row["communes"]) for row in rows]
+
+
+def nomenclature() -> Iterator[tuple[str, str, str, str]]:
+    """Yield (axis, code, line above, label)."""
+    for axis, lines in tomllib.loads(_data("nomenclature.toml")).items():
+        for code, label in lines.items():
+            above = [other for other in lines if other != code and code.startswith(other)]
+            yield axis, code, max(above, key=len, default=""), label

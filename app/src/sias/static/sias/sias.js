@@ -15,11 +15,14 @@ document.addEventListener("keydown", (event) => {
 
 // A second click on a slow button must not look like a second attempt. The server would refuse it anyway.
 for (const form of document.querySelectorAll("form[data-once]")) {
-  form.addEventListener("submit", () => {
-    for (const button of form.querySelectorAll("button")) {
-      button.disabled = true;
-      button.textContent = "Envoi en cours…";
-    }
+  form.addEventListener("submit", (event) => {
+    // Once the form is gone: the name of a disabled button would not be sent.
+    window.setTimeout(() => {
+      for (const button of form.querySelectorAll("button")) {
+        button.disabled = true;
+        if (button === event.submitter) button.textContent = "Envoi en cours…";
+      }
+    });
   });
 }
 window.addEventListener("pageshow", (event) => {

@@ -10,7 +10,13 @@ from sias.training import scenes
 
 PERSONS, SEED = 20_000, 2008
 # Whatever trainees wrote and the loading of a population does not empty, because it points at no person.
-EMPTIED = ("tasks.Task", "tasks.Absence", "thirdparties.ThirdParty", "thirdparties.FinanceRecord")
+EMPTIED = (
+    "tasks.Task",
+    "tasks.Absence",
+    "thirdparties.ThirdParty",
+    "thirdparties.FinanceRecord",
+    "dictionaries.Import",
+)
 
 
 class Command(BaseCommand):

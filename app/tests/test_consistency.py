@@ -34,7 +34,7 @@ MAY = {
     "repertoire": {"platform", "journal", "socle", "habilitations"},
     "reception": {"platform", "journal", "history", "habilitations", "repertoire", "tasks"},
     "api": {"platform", "habilitations", "journal", "repertoire", "crossdomain", "tasks"},
-    "crossdomain": {"platform", "habilitations", "repertoire"},
+    "crossdomain": {"platform", "history", "habilitations", "repertoire"},
     "tasks": {"platform", "journal", "habilitations", "repertoire"},
     "households": {"platform", "journal", "history", "socle", "habilitations", "repertoire"},
 }

@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 from django.utils import timezone
-from sias.habilitations.models import Assignment, BreakGlass
+from sias.habilitations.models import Assignment, BreakGlass, ConfidentialPerson
+from sias.history.models import Change
 from sias.journal.access import Action, record_access
 from sias.repertoire.models import Person
 from sias.tasks.models import Task
@@ -171,3 +172,93 @@ def test_the_table_is_shown_whole():
         "Boîte à tâches",
     ):
         assert words in page
+
+
+# --- confidential files ----------------------------------------------------------------------------------------------
+REASON = "Violences conjugales signalées par le parquet"
+
+
+def close_file(client, person, **data):
+    return post(client, f"/personnes/{person.pk}/confidentialite/", **{"motif": REASON, "decision": "poser"} | data)
+
+
+def test_a_file_is_closed_with_a_reason_and_the_page_says_who_opens_it(person):
+    setter, named = fresh("TS", first_name="Anne", last_name="Poseuse"), fresh("TS", last_name="Nommé")
+    referee = fresh("RA", territory="UTAS-METZ", last_name="Référente")
+    elsewhere = fresh("RA", territory="UTAS-THIONVILLE", last_name="Lointaine")
+    client = browser(setter)
+    assert "Rendre cette fiche confidentielle" in client.get(person.get_absolute_url()).content.decode()
+    sent = close_file(client, person, agents=f"{setter.username}\n{named.username}")
+    assert sent.status_code == 302
+    page = client.get(f"/personnes/{person.pk}/confidentialite/").content.decode()
+    for words in (REASON, "Anne Poseuse", "Nommé", "Référente"):
+        assert words in page
+    assert "Lointaine" not in page[page.index('id="lecteurs"') :]
+    for agent, status in ((setter, 200), (named, 200), (referee, 200), (elsewhere, 403), (fresh("TS"), 403)):
+        assert browser(agent).get(person.get_absolute_url()).status_code == status
+    assert "Fiche confidentielle" in client.get(person.get_absolute_url()).content.decode()
+    changes = Change.objects.filter(person_id=person.pk, table_name="habilitations_confidentialperson")
+    assert [(one.agent, one.reason) for one in changes] == [(setter, REASON)]
+
+
+def test_who_closes_a_file_to_themselves_is_told(person):
+    client = browser(fresh("TS"))
+    answer = close_file(client, person, agents="")
+    assert answer["Location"] == "/repertoire/"
+    page = client.get("/repertoire/").content.decode()
+    assert "Vous n&#x27;y avez plus accès vous-même" in page
+    assert client.get(f"/personnes/{person.pk}/confidentialite/").status_code == 403
+
+
+def test_a_file_is_opened_again_with_a_reason(person):
+    setter = fresh("TS")
+    client = browser(setter)
+    close_file(client, person, agents=setter.username)
+    assert close_file(client, person, decision="lever", motif="non").status_code == 422
+    assert browser(fresh("TS")).get(person.get_absolute_url()).status_code == 403
+    assert close_file(client, person, decision="lever", motif="Ordonnance levée le 3").status_code == 302
+    assert browser(fresh("TS")).get(person.get_absolute_url()).status_code == 200
+
+
+def test_a_whole_household_is_closed_at_once_within_reach_only(client, person, identity):
+    number = person.memberships.get().household.number
+    answer = client.post(
+        "/personnes/nouvelle/",
+        identity | {"first_names": "Noé", "household": number, "idempotency_key": uuid.uuid4().hex},
+    )
+    child = Person.objects.get(pk=int(answer["Location"].rstrip("/").rsplit("/", 1)[-1]))
+    setter = fresh("TS")
+    assert close_file(browser(setter), person, agents=setter.username, foyer="on").status_code == 302
+    assert ConfidentialPerson.objects.filter(person__in=[person, child]).count() == 2
+    ConfidentialPerson.objects.filter(person__in=[person, child]).delete()
+    Person.objects.filter(pk=child.pk).update(commune="57672")
+    here = fresh("TS", territory="UTAS-METZ")
+    refused = close_file(browser(here), person, agents=here.username, foyer="on")
+    assert refused.status_code == 422
+    assert "hors de votre portée" in refused.content.decode()
+    assert not ConfidentialPerson.objects.filter(person__in=[person, child]).exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"motif": "court"}, "Dites-en plus"),
+        ({"motif": ""}, "demande un motif"),
+        ({"agents": "personne-d-ici"}, "Aucun agent ne répond"),
+        ({"decision": "lever"}, "pas confidentielle"),
+    ],
+)
+def test_what_is_refused_closes_nothing_and_keeps_what_was_typed(person, data, message):
+    client = browser(fresh("TS"))
+    refused = close_file(client, person, **{"agents": "à garder, en erreur"} | data)
+    assert refused.status_code == 422
+    assert message in refused.content.decode()
+    assert data.get("agents", "à garder, en erreur") in refused.content.decode()
+    assert not ConfidentialPerson.objects.filter(person=person).exists()
+
+
+@pytest.mark.parametrize("profile", ["EC", "ST", "RD", "AF", "ME"])
+def test_who_may_not_close_a_file_is_offered_nothing_and_refused(person, profile):
+    client = browser(fresh(profile))
+    assert "confidentialite/" not in client.get(person.get_absolute_url()).content.decode()
+    assert close_file(client, person).status_code == 403

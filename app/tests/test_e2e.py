@@ -379,3 +379,26 @@ def test_by_keyboard_an_administrator_imports_services_and_takes_the_rejects_awa
 def test_the_dictionaries_are_accessible(desk, path):
     desk.open(f"/dictionnaires/{path}")
     desk.accessible()
+
+
+def test_by_keyboard_a_file_is_made_confidential_and_opened_again(desk, worker, person):
+    desk.open(person.get_absolute_url())
+    desk.tab_to("a[href$='/confidentialite/']")
+    desk.press(Keys.ENTER)
+    desk.see("Qui l'ouvrirait encore")
+    desk.accessible()
+    desk.tab_to("[name=motif]")
+    desk.press("Violences conjugales signalées")
+    desk.tab_to("button[value=poser]")
+    desk.press(Keys.ENTER)
+    desk.see("la fiche est confidentielle")
+    desk.see("Claude Bureau désigné")
+    desk.accessible()
+    desk.open(person.get_absolute_url())
+    desk.see("Fiche confidentielle depuis le")
+    desk.accessible()
+    desk.click("Voir qui l'ouvre")
+    desk.find("[name=motif]").clear()
+    desk.find("[name=motif]").send_keys("Ordonnance de protection levée")
+    desk.click("Lever la confidentialité")
+    desk.see("n'est plus confidentielle")

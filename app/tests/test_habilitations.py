@@ -12,12 +12,17 @@ from django.db import IntegrityError, connections, transaction
 from django.test import Client
 from django.urls import get_resolver
 from django.utils import timezone
+from sias.crossdomain import services as crossdomain
+from sias.crossdomain.models import Involvement
+from sias.duplicates import merging
 from sias.habilitations import table as tables
 from sias.habilitations.models import Assignment, BreakGlass, ConfidentialPerson
 from sias.habilitations.protection import acting_for_nobody, protect
 from sias.habilitations.rights import can, mask, rights_of, scope
 from sias.habilitations.services import install
 from sias.platform.postgresql.session import session_settings
+from sias.privacy.export import export
+from sias.privacy.retention import run
 from sias.repertoire.models import Household, Person
 from sias.socle.models import Service, Territory, TerritoryCommune
 
@@ -244,6 +249,7 @@ def protected(cluster):
         owner.execute(protect("rls_essai", "ase").sql)
     yield "rls_essai"
     with cluster.connect(user="sias_owner") as owner:
+        owner.execute(protect("rls_essai", "ase").reverse_sql)
         owner.execute("DROP TABLE rls_essai")
 
 
@@ -304,6 +310,97 @@ def test_work_of_nobody_says_its_domains_and_leaves_nothing_behind(cluster, prot
             assert cursor.fetchone() == (1,)
         cursor.execute("SELECT count(*) FROM rls_essai")
         assert cursor.fetchone() == (0,)
+
+
+# --- row-level security on the records of protected domains and on their history ------------------------------------
+@pytest.fixture
+def placed(person, monkeypatch):
+    """A person whom child welfare follows, and housing."""
+    monkeypatch.setattr(crossdomain, "DOMAINS", {})
+    monkeypatch.setattr("sias.crossdomain.panels.DOMAINS", crossdomain.DOMAINS)
+    crossdomain.register("ase", "Aide sociale à l'enfance", protected=True)
+    crossdomain.register("fsl", "Logement")
+    since = timezone.localdate() - timedelta(days=9)
+    with acting_for_nobody("ase"):
+        for domain, status, service in (("ase", "Placement", "Pôle de Forbach"), ("fsl", "En cours", "Cellule FSL")):
+            crossdomain.publish(domain, f"D{person.pk}", person, status=status, service=service, since=since)
+        crossdomain.publish(
+            "ase", f"D{person.pk}", person, status="Placement judiciaire", service="Pôle de Forbach", since=since
+        )
+    return person
+
+
+@pytest.mark.parametrize(
+    ("said", "records", "changes"),
+    [(None, ["fsl"], 1), ("", ["fsl"], 1), ("pmi", ["fsl"], 1), ("ase", ["ase", "fsl"], 3)],
+)
+def test_nobody_reads_a_protected_record_or_its_history_without_its_domain(cluster, placed, said, records, changes):
+    for user in ("sias_app", "sias_owner"):
+        with cluster.connect(user=user) as connection, connection.transaction():
+            if said is not None:
+                connection.execute("SELECT set_config('sias.domaines', %s, TRUE)", [said])
+            ask = "SELECT domain FROM crossdomain_involvement WHERE person_id = %s ORDER BY domain"
+            assert [row[0] for row in connection.execute(ask, [placed.pk])] == records
+            ask = "SELECT count(*) FROM history_change WHERE person_id = %s AND table_name = 'crossdomain_involvement'"
+            assert connection.execute(ask, [placed.pk]).fetchone() == (changes,)
+            everything = connection.execute("SELECT count(*) FROM history_change WHERE person_id = %s", [placed.pk])
+            assert everything.fetchone()[0] > changes  # what is not protected stays readable
+
+
+def test_the_applications_role_owns_nothing_and_bypasses_nothing(cluster):
+    assert cluster.sql("SELECT rolsuper, rolbypassrls FROM pg_roles WHERE rolname = 'sias_app'") == [(False, False)]
+    owned = "SELECT relname FROM pg_class WHERE relowner = 'sias_app'::regrole AND relkind IN ('r', 'p', 'v', 'S')"
+    assert cluster.sql(owned) == []
+    forced = "SELECT relname FROM pg_class WHERE relrowsecurity AND NOT relforcerowsecurity"
+    assert cluster.sql(forced) == []
+
+
+@pytest.mark.parametrize(("profile", "told"), [("RA", True), ("DP", True), ("TS", False), ("ME", False)])
+def test_a_filter_forgotten_in_the_code_shows_no_protected_record(placed, monkeypatch, profile, told):
+    monkeypatch.setattr("sias.crossdomain.panels.can", lambda *_: True)  # the omission
+    page = browser(fresh(profile)).get(placed.get_absolute_url()).content.decode()
+    assert ("Placement judiciaire" in page) is told
+    assert ("Suivi protégé" in page) is not told
+    assert "Pôle de Forbach" in page  # whom to call
+    assert "Cellule FSL" in page
+
+
+def test_history_pages_follow_row_level_security(placed):
+    path = f"{placed.get_absolute_url()}historique/"
+    assert "Placement judiciaire" in browser(fresh("RA")).get(path).content.decode()
+    page = browser(fresh("TS")).get(path)
+    assert page.status_code == 200
+    assert "Placement" not in page.content.decode()
+
+
+def test_whoever_merges_leaves_no_protected_record_behind(placed, client, identity, cluster):
+    sent = identity | {"birth_name": placed.birth_name + "X", "idempotency_key": uuid.uuid4().hex}
+    answer = client.post("/personnes/nouvelle/", sent)
+    other = Person.objects.get(pk=int(answer["Location"].rstrip("/").rsplit("/", 1)[-1]))
+    made = merging.merge(merging.Kind.PERSON, other.pk, placed.pk, agent=fresh("TS"), reason="même personne")
+    ask = "SELECT person_id FROM crossdomain_involvement WHERE domain = 'ase' AND reference = %s"
+    reference = f"D{placed.pk}"
+    assert cluster.sql(ask, [reference]) == [(other.pk,)]
+    merging.unmerge(made, fresh("TS"))
+    assert cluster.sql(ask, [reference]) == [(placed.pk,)]
+
+
+def test_a_copy_for_the_person_holds_what_its_maker_may_not_read(placed):
+    assert "Placement judiciaire" in str(export(placed))
+
+
+def test_being_followed_by_a_protected_domain_is_an_activity(placed):
+    later = timezone.localdate() + timedelta(days=1500)
+    Involvement.objects.filter(person=placed, domain="fsl").delete()
+    before = run(later, wet=False).anonymised
+    with acting_for_nobody("ase"):
+        crossdomain.withdraw("ase", f"D{placed.pk}")
+    assert run(later, wet=False).anonymised == before + 1
+
+
+def test_a_domain_that_the_database_does_not_protect_is_not_registered_as_protected():
+    with pytest.raises(LookupError, match="PROTECTED"):
+        crossdomain.register("fsl", "Logement", protected=True)
 
 
 def test_a_setting_is_quoted():

@@ -8,6 +8,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from sias.crossdomain import services as crossdomain
 from sias.crossdomain.models import Involvement
+from sias.habilitations.protection import acting_for_nobody
 from sias.tasks import duties, services
 from sias.tasks.models import Absence, Task
 
@@ -222,7 +223,7 @@ def test_a_record_outside_a_transaction_or_of_no_module_is_refused(person):
 def test_a_protected_domain_shows_its_service_only(client, person, monkeypatch):
     crossdomain.register("ase", "Aide sociale à l'enfance", protected=True)
     monkeypatch.setattr("sias.crossdomain.panels.can", lambda *_: False)
-    with transaction.atomic():
+    with acting_for_nobody("ase"):
         crossdomain.publish("ase", "D3", person, status="Placement", service="Pôle ASE", since=date(2026, 1, 5))
     page = client.get(person.get_absolute_url()).content.decode()
     assert "Suivi protégé" in page

@@ -1,1 +1,1 @@
-"""Control of accesses: the table of rights, assignments and their review, exceptional accesses, the access log."""
+"""Control of accesses: rights and their review, confidential files, exceptional accesses, the access log."""

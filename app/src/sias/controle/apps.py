@@ -12,8 +12,8 @@ class ControleConfig(AppConfig):
     label = "controle"
 
     def ready(self) -> None:
-        """Register the entries of the navigation, and hear of exceptional accesses."""
-        from sias.controle import notices  # noqa: F401, PLC0415 - models are ready now
+        """Register the entries of the navigation and the panel, and hear of exceptional accesses."""
+        from sias.controle import confidential, notices  # noqa: F401, PLC0415 - models are ready now
         from sias.habilitations import menu  # noqa: PLC0415
         from sias.tasks.services import register  # noqa: PLC0415
 

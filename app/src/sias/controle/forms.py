@@ -5,7 +5,7 @@ from datetime import date
 from django import forms
 from django.utils import timezone
 
-from sias.habilitations.models import LONGEST, BreakGlass
+from sias.habilitations.models import LONGEST, REASON_LEAST, BreakGlass
 from sias.habilitations.table import table
 from sias.platform.pages import date_field
 
@@ -50,3 +50,27 @@ class VerdictForm(forms.Form):
 
     verdict = forms.ChoiceField(choices=BreakGlass.Verdict.choices)
     comment = forms.CharField(max_length=500, required=False)
+
+
+class ConfidentialForm(forms.Form):
+    """Why a file is confidential, and who opens it all the same."""
+
+    motif = forms.CharField(
+        label="Motif",
+        min_length=REASON_LEAST,
+        max_length=300,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="Pourquoi cette fiche doit être fermée, ou rouverte. Il reste dans l'historique.",
+        error_messages={
+            "required": "Fermer ou rouvrir une fiche demande un motif.",
+            "min_length": f"Dites-en plus : {REASON_LEAST} caractères au moins.",
+        },
+    )
+    agents = forms.CharField(
+        label="Agents qui gardent l'accès",
+        max_length=3000,
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 4, "autocomplete": "off", "spellcheck": "false"}),
+        help_text="Un identifiant ou un nom par ligne.",
+    )
+    foyer = forms.BooleanField(label="Faire de même pour tous les membres du ménage", required=False)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from sias.controle import views
+from sias.controle import confidential, views
 
 app_name = "controle"
 urlpatterns = [
@@ -13,6 +13,7 @@ urlpatterns = [
     path("habilitations/<int:identity>/revoir/", views.review, name="review"),
     path("acces-exceptionnels/", views.exceptional, name="exceptional"),
     path("acces-exceptionnels/<int:identity>/", views.examine, name="examine"),
+    path("personnes/<int:identity>/confidentialite/", confidential.confidentiality, name="confidentiality"),
     path("journal/", views.log, name="log"),
     path("journal/alertes/", views.log_alerts, name="alerts"),
 ]

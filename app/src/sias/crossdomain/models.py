@@ -39,3 +39,24 @@ class Involvement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.domain} {self.reference}"
+
+
+class Signpost(models.Model):
+    """What others than a protected domain learn of it: somebody follows this person, and which service to call.
+
+    The record itself is hidden by the database from whoever may not read its domain; this row names neither.
+    """
+
+    person_path = "person"
+
+    involvement = models.OneToOneField(Involvement, on_delete=models.CASCADE, related_name="+", primary_key=True)
+    person = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="+")
+    service = models.CharField("service", max_length=150, blank=True)
+
+    class Meta:
+        """Options."""
+
+        verbose_name = "suivi protégé"
+
+    def __str__(self) -> str:
+        return f"suivi protégé, {self.service}"

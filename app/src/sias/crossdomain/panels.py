@@ -2,7 +2,7 @@
 
 from django.http import HttpRequest
 
-from sias.crossdomain.models import Involvement
+from sias.crossdomain.models import Involvement, Signpost
 from sias.crossdomain.services import DOMAINS, Domain
 from sias.habilitations.rights import can
 from sias.habilitations.table import table
@@ -24,5 +24,11 @@ def involvements(request: HttpRequest, person: Person) -> dict:
                 and not (table().knows(domain.code, "lire") and can(request.user, domain.code, "lire", person)),
             }
         )
-    rows.sort(key=lambda row: row["record"].until is not None)
+    # Those that the database hides from this agent.
+    shown = {row["record"].pk for row in rows}
+    rows += [
+        {"record": signpost, "name": "", "veiled": True}
+        for signpost in Signpost.objects.filter(person=person).exclude(pk__in=shown)
+    ]
+    rows.sort(key=lambda row: getattr(row["record"], "until", None) is not None)
     return {"rows": rows}

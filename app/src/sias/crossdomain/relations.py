@@ -3,3 +3,4 @@
 from sias.repertoire import relations
 
 relations.register("crossdomain.Involvement", "person", words="suivis")
+relations.register("crossdomain.Signpost", "person")

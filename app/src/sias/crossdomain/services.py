@@ -5,8 +5,11 @@ from datetime import date
 
 from django.db import transaction
 
-from sias.crossdomain.models import Involvement
+from sias.crossdomain.models import Involvement, Signpost
 from sias.repertoire.models import Person
+
+# Whose records the database hides (see migration 0002): a domain that registers as protected is one of these.
+PROTECTED = ("ase", "pmi", "medical")
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,9 @@ DOMAINS: dict[str, Domain] = {}
 
 
 def register(code: str, name: str, *, protected: bool = False) -> Domain:
-    """Declare a domain, in the `ready` of a module's AppConfig."""
+    """Declare a domain, in the `ready` of a module's AppConfig. Raises LookupError for one the database does not protect."""
+    if protected and code not in PROTECTED:
+        raise LookupError(f"{code!r}: name the domain in PROTECTED, in a migration too")
     DOMAINS[code] = Domain(code, name, protected)
     return DOMAINS[code]
 
@@ -39,6 +44,8 @@ def publish(
     until: date | None = None,
 ) -> Involvement:
     """Create or correct the record of a case, in the transaction that changes the case.
+
+    Whoever changes a case of a protected domain may read that domain; a duty says `acting_for_nobody`.
 
     `reference` is the case's own key in its module; `status` one or two words that tell nothing of the content. Raises
     LookupError for a domain that no module registered, TransactionManagementError outside a transaction.
@@ -58,6 +65,10 @@ def publish(
     record, _created = Involvement.objects.using("default").update_or_create(
         domain=domain, reference=reference, defaults=values
     )
+    if DOMAINS[domain].protected:
+        Signpost.objects.using("default").update_or_create(
+            involvement=record, defaults={"person": person, "service": service}
+        )
     return record
 
 

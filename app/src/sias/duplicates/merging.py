@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from sias.duplicates.models import Candidate, Kind, Merge
+from sias.habilitations.protection import acting_for_nobody
 from sias.history.context import because
 from sias.repertoire import relations
 from sias.repertoire.models import Household, Person
@@ -76,7 +77,8 @@ def merge(
     """
     if survivor == absorbed:
         raise MergeRefusedError("Une fiche ne se fusionne pas avec elle-même.")
-    with because(f"Fusion – {reason}" if reason else "Fusion"):
+    # Also the rows of protected domains, which the agent who merges may not see: none is left behind.
+    with because(f"Fusion – {reason}" if reason else "Fusion"), acting_for_nobody():
         rows = _locked(kind, survivor, absorbed)
         if len(rows) != 2:  # noqa: PLR2004
             raise MergeRefusedError("L'une des deux fiches n'existe plus : elle a été fusionnée entre-temps.")
@@ -146,7 +148,7 @@ def _close_candidates(kind: Kind, made: Merge, agent: object, reason: str) -> No
 def unmerge(made: Merge, agent: object) -> list[str]:
     """Separate two merged files; return the fields that were edited since and stay as they are. Raises MergeRefusedError."""
     kind = Kind(made.kind)
-    with because("Annulation d'une fusion"):
+    with because("Annulation d'une fusion"), acting_for_nobody():
         made = Merge.objects.using("default").select_for_update().get(pk=made.pk)
         if made.undone_at is not None:
             raise MergeRefusedError("Cette fusion est déjà annulée.")

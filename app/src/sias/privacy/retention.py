@@ -13,6 +13,7 @@ from django.db import connections, models, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
+from sias.habilitations.protection import acting_for_nobody
 from sias.privacy.models import Restriction
 from sias.privacy.register import RULES, Declaration, declarations
 from sias.repertoire.models import Person
@@ -104,9 +105,15 @@ def run(today: date, *, wet: bool) -> Report:
         _require_owner()
     for declaration, rows in deletions(today):
         label = declaration.model._meta.label  # noqa: SLF001
-        report.deleted[label] = rows.count() if not wet else _delete(rows)
-    free, report.held = split(inactive_persons(today), today)
-    report.anonymised = free.count() if not wet else _anonymise_all(free)
+        with acting_for_nobody():
+            due = rows.count()
+        report.deleted[label] = due if not wet else _delete(rows)
+    # Being followed by a protected domain is an activity like any other.
+    with acting_for_nobody():
+        free, report.held = split(inactive_persons(today), today)
+        report.anonymised = free.count()
+    if wet:
+        report.anonymised = _anonymise_all(free)
     report.deleted = +report.deleted
     return report
 
@@ -114,19 +121,24 @@ def run(today: date, *, wet: bool) -> Report:
 def _delete(rows: models.QuerySet) -> int:
     """Delete a batch at a time: a long transaction would hold the horizon of vacuum."""
     done = 0
-    while batch := list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH]):
-        with transaction.atomic():
+    while True:
+        with acting_for_nobody():
+            batch = list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH])
             rows.model._base_manager.using("default").filter(pk__in=batch).delete()  # noqa: SLF001
+        if not batch:
+            return done
         done += len(batch)
-    return done
 
 
 def _anonymise_all(persons: models.QuerySet) -> int:
     done = 0
-    while batch := list(persons.order_by("pk").values_list("pk", flat=True)[:BATCH]):
-        anonymise(batch)
+    while True:
+        with acting_for_nobody():
+            batch = list(persons.order_by("pk").values_list("pk", flat=True)[:BATCH])
+            anonymise(batch)
+        if not batch:
+            return done
         done += len(batch)
-    return done
 
 
 def anonymise(identities: list[int]) -> None:

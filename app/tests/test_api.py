@@ -11,12 +11,14 @@ from django.db import OperationalError
 from django.utils import timezone
 from hypothesis import HealthCheck, Phase, settings
 from sias.api import core
-from sias.api.models import Key, Partner
+from sias.api.models import Key, Partner, Usage
+from sias.duplicates import merging
 from sias.repertoire.models import Person
 from sias.tasks.models import Task
 from sias.wsgi import application
 
 from tests.conftest import manage, sign_in
+from tests.test_duplicates import make
 
 NAME = "RH"
 
@@ -107,6 +109,28 @@ def test_too_many_calls_are_told_when_to_come_back():
     answer = call("GET", "/persons/P00000001")
     is_problem(answer, 429)
     assert 1 <= int(answer["Retry-After"]) <= 61
+
+
+def test_calls_are_counted_over_all_hosts(monkeypatch):
+    key = manage("create_partner", "Partout", "--per-minute", "5", "--scopes", "persons:read", user="sias_app")
+    call, partner = caller(key.stdout.strip()), Partner.objects.get(name="Partout")
+    assert call("GET", "/persons/P00000001").status_code == 200
+    mine = Usage.objects.get(partner=partner)
+    assert mine.calls == 1
+    Usage.objects.create(partner=partner, worker="une autre machine", calls=4, at=timezone.now())
+    assert call("GET", "/persons/P00000001").status_code == 200  # asked less than a second ago
+    monkeypatch.setattr("sias.api.core.SHARE_EVERY", 0)
+    is_problem(call("GET", "/persons/P00000001"), 429)
+    Usage.objects.filter(worker="une autre machine").update(at=timezone.now() - timedelta(seconds=61))
+    assert call("GET", "/persons/P00000001").status_code == 200
+    assert Usage.objects.get(pk=mine.pk).calls == 3
+
+
+def test_a_merged_number_leads_to_whoever_took_it_over(call, client, identity):
+    one, other = make(client, identity), make(client, identity, first_names="Dominique")
+    merging.merge(merging.Kind.PERSON, one.pk, other.pk, agent=None)
+    answer = call("GET", f"/persons/{other.number}")
+    assert (answer.status_code, answer.json()["number"]) == (200, one.number)
 
 
 def test_a_person_is_read_and_found_with_a_masked_nir(call):

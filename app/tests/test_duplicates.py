@@ -318,3 +318,27 @@ def test_a_merge_without_its_choices_is_refused_and_kept(client, twins):
     response = client.post(f"/doublons/{found.pk}/fusionner/", form)
     assert response.status_code == 422
     assert "Dites quelle fiche est gardée" in text(response)
+
+
+def test_the_number_of_a_merged_file_leads_to_whoever_took_it_over(client, twins):
+    kept, gone = twins
+    household = gone.memberships.get(until=None).household
+    made = merging.merge(Kind.PERSON, kept.pk, gone.pk, agent=None, reason="même personne")
+    page = text(client.get("/repertoire/", {"q": gone.number})).replace("&#x27;", "'")
+    assert kept.number in page
+    assert f"a repris le dossier {gone.number}, fusionné" in page
+    other = kept.memberships.get(until=None).household
+    if other.pk != household.pk:
+        merging.merge(Kind.HOUSEHOLD, other.pk, household.pk, agent=None, reason="même ménage")
+        page = text(client.get("/repertoire/", {"q": household.number}))
+        assert kept.number in page
+        assert f"son ménage a repris le ménage {household.number}" in page
+    assert made.undone_at is None
+
+
+def test_the_number_of_a_file_that_was_separated_again_is_its_own(client, twins):
+    kept, gone = twins
+    merging.unmerge(merging.merge(Kind.PERSON, kept.pk, gone.pk, agent=kept.updated_by), kept.updated_by)
+    page = text(client.get("/repertoire/", {"q": gone.number}))
+    assert gone.number in page
+    assert "a repris" not in page

@@ -402,3 +402,36 @@ def test_by_keyboard_a_file_is_made_confidential_and_opened_again(desk, worker, 
     desk.find("[name=motif]").send_keys("Ordonnance de protection levée")
     desk.click("Lever la confidentialité")
     desk.see("n'est plus confidentielle")
+
+
+def test_by_keyboard_a_text_keeps_itself_as_a_draft(desk, person):
+    desk.open(f"{household(person)}notes/nouvelle/")
+    words = f"Entretien interrompu {uuid.uuid4().hex[:6]}"
+    desk.tab_to("[name=body]")
+    desk.press(words)
+    desk.see("Toutes les informations sont sauvegardées. Brouillon gardé le")
+    desk.open(f"{household(person)}notes/nouvelle/")  # no question asked: nothing would be lost
+    desk.see("Voici votre brouillon du")
+    assert desk.find("[name=body]").get_attribute("value") == words
+    desk.accessible()
+    desk.click("Le jeter")
+    desk.until(lambda: not desk.find("[name=body]").get_attribute("value"))
+
+
+def test_of_two_who_edit_a_person_the_second_chooses_field_by_field(desk, client, person):
+    desk.open(f"{person.get_absolute_url()}modifier/")
+    form = client.get(f"{person.get_absolute_url()}modifier/").context["form"]
+    theirs = {name: form[name].value() or "" for name in form.fields} | {"birth_date": "14/07/1980"}
+    theirs |= {"address": "2 rue Serpenoise", "email": "elle@moselle.example", "idempotency_key": uuid.uuid4().hex}
+    assert client.post(f"{person.get_absolute_url()}modifier/", theirs).status_code == 302
+    desk.find("[name=address]").clear()
+    desk.find("[name=address]").send_keys("3 place d'Armes")
+    desk.click("Enregistrer")
+    desk.see("Repris de sa modification, vous n'y aviez pas touché : Courriel.")
+    desk.accessible()
+    desk.tab_to("[name=choix-address]")
+    desk.press(Keys.ARROW_DOWN)  # the second of the two
+    desk.click("Enregistrer")
+    desk.see("Rien n'avait changé.")  # all of it was the other one's
+    person.refresh_from_db()
+    assert (person.address, person.email) == ("2 rue Serpenoise", "elle@moselle.example")

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 from django.utils import timezone
-from sias.notes.models import Note
+from sias.notes.duties import purge_drafts
+from sias.notes.models import Draft, Note
 
 from tests.conftest import make_agent, sign_in
 from tests.test_households import move_form, since
@@ -138,3 +139,67 @@ def test_a_refused_note_says_why_and_keeps_what_was_typed(client, place, changes
     assert message in page
     assert form["body"].strip() in page
     assert not Note.objects.filter(household=place).exists()
+
+
+# --- drafts ----------------------------------------------------------------------------------------------------------
+def keep(client, place, **changes: object):
+    return client.post(f"{place.get_absolute_url()}notes/brouillon/", note_form(**changes))
+
+
+def test_what_is_typed_is_kept_for_its_author_alone_until_the_note_is_saved(client, place):
+    words = f"Texte interrompu {uuid.uuid4().hex}"
+    answer = keep(client, place, body=words, kind="entretien")
+    assert answer.status_code == 200
+    assert answer.json()["saved"].startswith("Toutes les informations sont sauvegardées. Brouillon gardé le")
+    page = client.get(f"{place.get_absolute_url()}notes/nouvelle/")
+    assert words in text(page)
+    assert page.context["form"]["kind"].value() == "entretien"
+    assert "Voici votre brouillon" in text(page)
+    other = sign_in("autre")
+    assert words not in text(other.get(f"{place.get_absolute_url()}notes/nouvelle/"))
+    assert words not in text(other.get(f"{place.get_absolute_url()}notes/"))
+    write(client, place, body=words)
+    assert "Voici votre brouillon" not in text(client.get(f"{place.get_absolute_url()}notes/nouvelle/"))
+
+
+def test_a_draft_of_an_edit_does_not_touch_the_note_and_still_sees_who_edited_meanwhile(client, place):
+    note = write(client, place)
+    keep(client, place, body="Retouche à finir", note=note.pk, version=note.version)
+    note.refresh_from_db()
+    assert "Retouche" not in note.body
+    edit = f"/notes/{note.pk}/modifier/"
+    assert sign_in("autre").post(edit, note_form(body="Par l'autre", version=1)).status_code == 302
+    page = client.get(edit)
+    assert "Retouche à finir" in text(page)
+    assert str(page.context["form"]["version"].value()) == "1"
+    assert client.post(edit, note_form(body="Retouche à finir", version=1)).status_code == 409
+
+
+def test_a_draft_is_thrown_away(client, place):
+    keep(client, place, body="À jeter")
+    answer = keep(client, place, action="jeter")
+    assert answer["Location"].endswith("/notes/nouvelle/")
+    assert "À jeter" not in text(client.get(answer["Location"]))
+
+
+def test_a_draft_that_is_too_long_says_so_and_keeps_the_last_one(client, place):
+    keep(client, place, body="Le dernier bon")
+    answer = keep(client, place, body="x" * 20_001)
+    assert answer.status_code == 422
+    assert "20000 caractères" in answer.json()["message"]
+    assert "Le dernier bon" in text(client.get(f"{place.get_absolute_url()}notes/nouvelle/"))
+
+
+def test_a_draft_of_a_note_that_one_may_not_read_or_of_another_household_is_refused(client, place):
+    private = write(client, place, visibility="personnelle")
+    assert keep(sign_in("autre"), place, note=private.pk).status_code == 404
+    assert keep(sign_in("autre"), place, note="abc").status_code == 404
+    outsider = make_agent(uuid.uuid4().hex[:10], "TS", territory="UTAS-THIONVILLE")
+    assert keep(sign_in(outsider.username), place).status_code == 403
+
+
+def test_old_drafts_are_forgotten(client, place):
+    keep(client, place, body="Ancien")
+    Draft.objects.filter(household=place).update(saved_at=timezone.now() - timedelta(days=8))
+    assert "1 brouillons" in purge_drafts()[0]
+    assert not Draft.objects.filter(household=place).exists()

@@ -167,3 +167,83 @@ def test_a_household_is_told_in_words(members, sentence):
         for sex, age in members
     ]
     assert Composition(found).sentence == sentence
+
+
+# --- two who edit: field by field ------------------------------------------------------------------------------------
+def opened(client, person: Person) -> dict:
+    """The form as a browser has it."""
+    form = client.get(f"{person.get_absolute_url()}modifier/").context["form"]
+    values = {name: form[name].value() for name in form.fields}
+    values = {name: "" if value is None else value for name, value in values.items()}
+    return values | {"birth_date": f"{values['birth_date']:%d/%m/%Y}"}
+
+
+def send(client, person: Person, form: dict):
+    return client.post(f"{person.get_absolute_url()}modifier/", form | {"idempotency_key": uuid.uuid4().hex})
+
+
+def shown_again(response) -> dict:
+    form = response.context["form"]
+    return {name: form[name].value() or "" for name in form.fields}
+
+
+@pytest.fixture
+def twice(client, person):
+    """Both opened the form; the other one saved first: another address, a telephone."""
+    mine, theirs = opened(client, person), opened(sign_in("autre"), person)
+    changed = theirs | {"address": "2 rue Serpenoise", "phone": "03 87 11 22 33"}
+    assert send(sign_in("autre"), person, changed).status_code == 302
+    return mine
+
+
+def test_what_only_one_of_two_changed_needs_no_choice(client, person, twice):
+    response = send(client, person, twice | {"birth_place": "Nancy"})
+    page = text(response).replace("&#x27;", "'")
+    assert response.status_code == 409
+    assert "Repris de sa modification, vous n'y aviez pas touché : Adresse, Téléphone." in page
+    assert "choix-" not in page
+    assert send(client, person, shown_again(response)).status_code == 302
+    person.refresh_from_db()
+    assert (person.address, person.phone, person.birth_place) == ("2 rue Serpenoise", "0387112233", "Nancy")
+
+
+@pytest.mark.parametrize(("choice", "kept"), [("mienne", "3 place d'Armes"), ("autre", "2 rue Serpenoise")])
+def test_what_both_changed_is_chosen_field_by_field(client, person, twice, choice, kept):
+    response = send(client, person, twice | {"address": "3 place d'Armes"})
+    assert response.status_code == 409
+    page = text(response).replace("&#x27;", "'")
+    assert "Garder la mienne : <strong>3 place d'Armes</strong>" in page
+    assert "Prendre l'autre : <strong>2 rue Serpenoise</strong>" in page
+    asked = shown_again(response) | {"a-choisir": "address "}
+    unchosen = send(client, person, asked)
+    assert unchosen.status_code == 409
+    assert "Il reste à choisir" in text(unchosen)
+    assert "3 place d'Armes" in text(unchosen).replace("&#x27;", "'")
+    assert send(client, person, asked | {"choix-address": choice}).status_code == 302
+    person.refresh_from_db()
+    assert (person.address, person.phone) == (kept, "0387112233")
+
+
+def test_a_third_edit_meanwhile_is_shown_too_and_nothing_is_overwritten(client, person, twice):
+    response = send(client, person, twice | {"address": "3 place d'Armes"})
+    asked = shown_again(response) | {"a-choisir": "address ", "choix-address": "mienne"}
+    other = sign_in("autre")
+    assert send(other, person, opened(other, person) | {"address": "4 en Fournirue"}).status_code == 302
+    again = send(client, person, asked)
+    assert again.status_code == 409
+    assert "4 en Fournirue" in text(again)
+    person.refresh_from_db()
+    assert person.address == "4 en Fournirue"
+
+
+@pytest.mark.parametrize("base", ["", "pas du JSON", "[1]", '{"address": 3}'])
+def test_a_bent_base_only_asks_more(client, person, twice, base):
+    response = send(client, person, twice | {"address": "3 place d'Armes", "base": base})
+    assert response.status_code == 409
+    assert "Prendre l" in text(response)
+
+
+def test_a_spelling_that_the_form_corrects_is_no_difference(client, person, twice):
+    response = send(client, person, twice | {"phone": "+33 3 87 11 22 33", "birth_name": person.birth_name.lower()})
+    assert response.status_code == 409
+    assert "choix-" not in text(response)

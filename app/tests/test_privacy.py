@@ -253,3 +253,41 @@ def test_a_transaction_that_fails_forgets_the_request(person, agent):
         services.receive(person, {"kind": "acces", "received_on": TODAY, "detail": "", "channel": ""}, agent)
         transaction.set_rollback(True)
     assert not RightsRequest.objects.filter(person=person).exists()
+
+
+def test_a_limitation_is_read_and_not_changed_but_by_whom_answers(client, officer, person, identity):
+    page = client.get(person.get_absolute_url()).content.decode()
+    assert "/modifier/" in page
+    ask(client, person, "limitation", "Exactitude contestée")
+    shown = client.get(person.get_absolute_url())
+    assert shown.status_code == 200
+    assert "/modifier/" not in shown.content.decode()
+    household = person.memberships.get().household.get_absolute_url()
+    for path, data in (
+        (f"{person.get_absolute_url()}modifier/", identity | {"version": person.version}),
+        (f"{person.get_absolute_url()}documents/", {}),
+        (f"{household}notes/nouvelle/", {"kind": "note"}),
+    ):
+        refused = client.post(path, {**data, "idempotency_key": uuid.uuid4().hex})
+        assert refused.status_code == 403, path
+        assert "limité à sa demande (RGPD, article 18)" in refused.content.decode()
+    sent = identity | {"version": person.version, "address": "9 rue Rectifiée", "idempotency_key": uuid.uuid4().hex}
+    assert officer.post(f"{person.get_absolute_url()}modifier/", sent).status_code == 302
+
+
+def test_a_household_is_changed_for_its_other_members(client, person, identity):
+    number = person.memberships.get().household.number
+    joining = identity | {"first_names": "Noé", "household": number, "idempotency_key": uuid.uuid4().hex}
+    client.post("/personnes/nouvelle/", joining)
+    ask(client, person, "limitation", "Exactitude contestée")
+    address = f"{person.memberships.get().household.get_absolute_url()}notes/nouvelle/"
+    note = {
+        "kind": "note",
+        "visibility": "partagee",
+        "happened_on": f"{TODAY:%d/%m/%Y}",
+        "body": "Pour l'enfant",
+        "idempotency_key": uuid.uuid4().hex,
+    }
+    assert client.post(address, note).status_code == 302
+    about = note | {"person": person.pk, "idempotency_key": uuid.uuid4().hex}
+    assert client.post(address, about).status_code == 403

@@ -9,10 +9,12 @@ from django.utils import timezone
 from sias.crossdomain import services as crossdomain
 from sias.crossdomain.models import Involvement
 from sias.habilitations.protection import acting_for_nobody
+from sias.repertoire.models import Person
 from sias.tasks import duties, services
 from sias.tasks.models import Absence, Task
 
 from tests.conftest import make_agent, sign_in
+from tests.test_persons import text
 
 TODAY = timezone.localdate()
 
@@ -177,8 +179,8 @@ def test_boxes_and_counts_use_their_partial_indexes(service):
 
 
 def test_a_box_keeps_its_pages_short_and_bad_pages_mean_the_first(client):
-    for text in ("²", "0", "-1", "x", "99999999999999999999", "999"):
-        assert client.get("/taches/", {"page": text, "boite": "inconnue"}).status_code == 200
+    for page in ("²", "0", "-1", "x", "99999999999999999999", "999"):
+        assert client.get("/taches/", {"page": page, "boite": "inconnue"}).status_code == 200
 
 
 # --- cross-domain records --------------------------------------------------------------------------------------------
@@ -230,3 +232,21 @@ def test_a_protected_domain_shows_its_service_only(client, person, monkeypatch):
     assert "Pôle ASE" in page
     assert "Placement" not in page
     assert "Aide sociale" not in page
+
+
+def test_a_box_names_nobody_whom_its_agent_may_not_open(service):
+    person = Person.objects.filter(commune="57672").order_by("id").first()
+    agent = make_agent(f"masque-{uuid.uuid4().hex[:8]}", "TS", territory="UTAS-METZ", service=service[0].service)
+    task = services.push(
+        "orientation", f"Orientation : {person}", service=agent.service, person=person, body=f"Pour {person}"
+    )
+    near = sign_in(service[0].username)
+    far = sign_in(agent.username)
+    for path in ("/taches/?boite=service", task.get_absolute_url()):
+        assert str(person) in text(near.get(path))
+        page = far.get(path)
+        assert page.status_code == 200
+        assert person.birth_name not in text(page)
+        assert "Personne hors de votre territoire" in text(page)
+        assert task.get_absolute_url() in text(page)
+    assert str(person) not in text(post(far, task, "prendre"))

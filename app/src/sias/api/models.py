@@ -85,3 +85,20 @@ class Write(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class Usage(models.Model):
+    """How many calls of a partner a thread of a host counted in its last minute."""
+
+    partner = models.ForeignKey(Partner, on_delete=models.CASCADE, related_name="+")
+    worker = models.CharField(max_length=80)
+    calls = models.PositiveIntegerField()
+    at = models.DateTimeField()
+
+    class Meta:
+        """Options."""
+
+        constraints = (models.UniqueConstraint(fields=["partner", "worker"], name="api_usage_worker"),)
+
+    def __str__(self) -> str:
+        return f"{self.worker}: {self.calls}"

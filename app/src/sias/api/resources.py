@@ -12,7 +12,7 @@ from sias.api.core import ERRORS, KeyText, ProblemError, Scope, Text, add, idemp
 from sias.crossdomain.models import Involvement
 from sias.habilitations.rights import rights_of
 from sias.journal.access import Action, record_access
-from sias.repertoire import search
+from sias.repertoire import relations, search
 from sias.repertoire.models import Person
 from sias.tasks import services
 from sias.tasks.models import Task
@@ -151,7 +151,9 @@ def person(request: HttpRequest, number: PersonNumber) -> dict:
 
 def _open(request: HttpRequest, number: str) -> Person:
     """Return the person, the access logged; a confidential one does not exist for a partner."""
-    found = get_object_or_404(Person, number=number)
+    found = Person.objects.filter(number=number).first()
+    if found is None:  # a merged number leads to whoever took it over
+        found = get_object_or_404(Person, pk=relations.holder_of(Person, number))
     if rights_of(request.user).hidden([found.pk]):
         raise Http404
     record_access(request.user, found, Action.READ, domain="repertoire", detail={"partenaire": request.auth.name})

@@ -8,9 +8,9 @@ from django.contrib.auth import get_user_model
 
 from sias.accounts.models import Posting
 from sias.accounts.postings import settle
-from sias.dictionaries import versions
-from sias.dictionaries.versions import Wanted
+from sias.socle import versions
 from sias.socle.models import ALWAYS, BudgetLine, Commune, Dated, Service, Territory, TerritoryCommune
+from sias.socle.versions import Wanted
 
 SEPARATOR = ":"  # between the parts of a key in an address
 

@@ -13,11 +13,11 @@ from sias.dictionaries import files, imports
 from sias.dictionaries.catalogue import DICTIONARIES, Dictionary
 from sias.dictionaries.forms import UploadForm
 from sias.dictionaries.models import Import, ImportRow
-from sias.dictionaries.versions import VersionError
 from sias.dictionaries.views import as_file, find, title_of
 from sias.habilitations.rights import requires
 from sias.journal.access import Action, record_access
 from sias.platform.idempotency import idempotent, key_of, new_key
+from sias.socle.versions import VersionError
 
 SHOWN = 300  # rows of a preview on the page; the counts are of all
 

@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from sias.dictionaries.catalogue import DICTIONARIES, Column, Dictionary, Entry
 from sias.dictionaries.models import Import, ImportRow
-from sias.dictionaries.versions import Wanted
 from sias.platform.pages import DATES
+from sias.socle.versions import Wanted
 
 MOST_ENDED = 0.2  # share of the entries that a complete list may end without being told twice
 FEW = 5  # entries, which are never too many

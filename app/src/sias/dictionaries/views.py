@@ -17,12 +17,12 @@ from sias.dictionaries import files, imports
 from sias.dictionaries.catalogue import DICTIONARIES, Communes, Dictionary, Entry
 from sias.dictionaries.forms import EndForm, EntryForm
 from sias.dictionaries.models import Import
-from sias.dictionaries.versions import VersionError
 from sias.habilitations.rights import can, requires
 from sias.journal.access import Action, record_access
 from sias.platform.failover import read_only
 from sias.platform.idempotency import idempotent, key_of, new_key
 from sias.socle.text import normalise
+from sias.socle.versions import VersionError
 
 PAGE = 200
 

@@ -221,4 +221,13 @@ def successor(target: type[models.Model], identity: int) -> int | None:
         found = identity = following
 
 
+def holder_of(target: type[models.Model], number: str) -> int | None:
+    """Return who took over the file that bore a number, at the end of the chain."""
+    kind = {Person: Kind.PERSON, Household: Kind.HOUSEHOLD}.get(target)
+    gone = Merge.objects.filter(kind=kind, absorbed_number=number, undone_at=None).values_list("absorbed", flat=True)
+    absorbed = gone.first()
+    return successor(target, absorbed) if absorbed is not None else None
+
+
 relations.SUCCESSORS.append(successor)
+relations.FORMER_NUMBERS.append(holder_of)

@@ -88,6 +88,7 @@ class Merge(models.Model):
         indexes = (
             models.Index(fields=["kind", "absorbed"], name="merge_absorbed"),
             models.Index(fields=["kind", "survivor"], name="merge_survivor"),
+            models.Index(fields=["absorbed_number"], name="merge_absorbed_number"),
         )
 
     def __str__(self) -> str:

@@ -50,6 +50,11 @@ SELECT json_build_object(
 """
 
 
+# Actions that change what concerns a person; whatever the rights, a guard of a module may forbid them.
+CHANGES = {"creer", "modifier", "deplacer", "fusionner", "noter", "orienter"}
+GUARDS: list[Callable[[object, list[models.Model]], str]] = []  # (agent, persons) -> a key of SENTENCES, "" when free
+
+
 class AccessRefusedError(PermissionDenied):
     """The agent may not. `target` is what was refused, None for a whole page."""
 
@@ -161,7 +166,7 @@ def can(agent: object, domain: str, action: str, target: models.Model | None = N
 
 
 def why_not(agent: object, domain: str, action: str, target: models.Model | None = None) -> str:
-    """Return why the agent may not: `profil`, `territoire`, `confidentiel`; "" when they may."""
+    """Return why the agent may not: `profil`, `territoire`, `confidentiel`, or what a guard says; "" when they may."""
     rights = rights_of(agent)
     reach = rights.reach(domain, action)
     if reach.nowhere:
@@ -171,11 +176,16 @@ def why_not(agent: object, domain: str, action: str, target: models.Model | None
     closed = "confidentiel" if reasons == {"confidentiel"} else ""
     # Of a household, one member within reach is enough; each member is masked for itself. What hangs on nobody is reached
     # from any territory.
-    if target is None or "" in reasons or (not persons and (reach.everywhere or reach.territory)):
+    if target is None or (not persons and (reach.everywhere or reach.territory)):
         return ""
-    service = str(_attribute(target, getattr(target, "service_path", None)))
-    own = reach.own and _attribute(target, getattr(target, "owner_path", None)) == agent
-    return closed if own or service in reach.services else closed or "territoire"
+    if "" not in reasons:
+        service = str(_attribute(target, getattr(target, "service_path", None)))
+        own = reach.own and _attribute(target, getattr(target, "owner_path", None)) == agent
+        if closed or not (own or service in reach.services):
+            return closed or "territoire"
+    if persons and action in CHANGES:
+        return next((said for guard in GUARDS if (said := guard(agent, persons))), "")
+    return ""
 
 
 def _why_not_person(rights: Rights, reach: Reach, action: str, person: models.Model) -> str:

@@ -10,5 +10,5 @@ class NotesConfig(AppConfig):
     label = "notes"
 
     def ready(self) -> None:
-        """Register tab, head, panel and relations of this module."""
-        from sias.notes import panels, relations  # noqa: F401, PLC0415 - models are ready now
+        """Register tab, head, panel, relations and duty of this module."""
+        from sias.notes import duties, panels, relations  # noqa: F401, PLC0415 - models are ready now

@@ -83,3 +83,22 @@ class Note(models.Model):
     def pinned(self) -> bool:
         """Whether it stands above the file today."""
         return self.withdrawn_at is None and self.pinned_until is not None and self.pinned_until >= timezone.localdate()
+
+
+class Draft(models.Model):
+    """What somebody is typing and has not saved: theirs alone, kept for some days (see duties)."""
+
+    household = models.ForeignKey(Household, on_delete=models.CASCADE, related_name="+")
+    note = models.ForeignKey(Note, on_delete=models.CASCADE, null=True, related_name="+")  # None: a note to be
+    agent = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    values = models.JSONField("saisie")
+    saved_at = models.DateTimeField("gardée le", auto_now=True)
+
+    class Meta:
+        """Options."""
+
+        verbose_name = "brouillon de note"
+        indexes = (models.Index(fields=["agent", "household", "-saved_at"], name="draft_of_agent"),)
+
+    def __str__(self) -> str:
+        return f"brouillon de {self.agent}"

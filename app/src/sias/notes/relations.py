@@ -7,6 +7,7 @@ from sias.repertoire import relations
 
 relations.register("notes.Note", "person", follows="household", words="notes")
 relations.register("notes.Note", "household", words="notes")
+relations.register("notes.Draft", "household")
 
 
 @words.readable_by("notes_note")

@@ -7,14 +7,15 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
-from sias.habilitations.rights import requires
+from sias.habilitations.rights import check, requires
 from sias.history.context import because
 from sias.households.access import open_household
 from sias.households.views import follows_merges, frame
+from sias.notes import drafts
 from sias.notes.forms import NoteForm
 from sias.notes.models import Note
 from sias.platform.idempotency import idempotent, key_of, new_key
-from sias.repertoire.models import Household
+from sias.repertoire.models import Household, Person
 from sias.repertoire.services import composition
 
 FIELDS = ("kind", "visibility", "happened_on", "body", "pinned_until")
@@ -25,6 +26,12 @@ def _members(household: Household, note: Note | None = None) -> list[tuple[str, 
     if note is not None and note.person_id and str(note.person_id) not in dict(found):
         found.append((str(note.person_id), str(note.person)))
     return found
+
+
+def _check_person(request: HttpRequest, person_id: str) -> None:
+    """A note about a person asks about that person too: the household may be open and the person not."""
+    if person_id:
+        check(request.user, "repertoire", "modifier", Person.objects.using("default").get(pk=person_id))
 
 
 def _page(
@@ -49,11 +56,14 @@ def create(request: HttpRequest, identity: int) -> HttpResponse:
     if request.method != "POST":
         kind = request.GET.get("type", Note.Kind.NOTE)
         initial = {"kind": kind, "happened_on": timezone.localdate(), "person": request.GET.get("personne", "")}
-        return _page(request, household, NoteForm(members=members, initial=initial))
+        draft = drafts.find(request.user, household, None)
+        initial |= draft.values if draft else {}
+        return _page(request, household, NoteForm(members=members, initial=initial), draft=draft)
     form = NoteForm(request.POST, members=members)
     if not form.is_valid():
         return _page(request, household, form, status=422)
     data = form.cleaned_data
+    _check_person(request, data["person"])
     made = Note.objects.create(
         household=household,
         person_id=data["person"] or None,
@@ -62,6 +72,7 @@ def create(request: HttpRequest, identity: int) -> HttpResponse:
         service=request.user.service,
         **{name: data[name] for name in FIELDS},
     )
+    drafts.forget(request.user, household, None)
     messages.success(request, f"{made} : enregistrée.")
     return redirect(made)
 
@@ -84,13 +95,16 @@ def edit(request: HttpRequest, identity: int) -> HttpResponse:
     members = _members(note.household, note)
     initial = {name: getattr(note, name) for name in FIELDS} | {"version": note.version, "person": note.person_id or ""}
     if request.method != "POST":
-        return _page(request, note.household, NoteForm(members=members, initial=initial), note=note)
+        draft = drafts.find(request.user, note.household, note)
+        shown = initial | (draft.values if draft else {})
+        return _page(request, note.household, NoteForm(members=members, initial=shown), note=note, draft=draft)
     form = NoteForm(request.POST, members=members)
     if form.is_valid() and form.cleaned_data["visibility"] != note.visibility and note.author_id != request.user.pk:
         form.add_error("visibility", "Seul l'auteur d'une note change qui peut la lire.")
     if not form.is_valid():
         return _page(request, note.household, form, status=422, note=note)
     data = form.cleaned_data
+    _check_person(request, data["person"])
     done = Note.objects.filter(pk=note.pk, version=data["version"] or 0, withdrawn_at=None).update(
         **{name: data[name] for name in FIELDS},
         person_id=data["person"] or None,
@@ -115,6 +129,7 @@ def edit(request: HttpRequest, identity: int) -> HttpResponse:
             differences=differences,
             idempotency_key=new_key(),
         )
+    drafts.forget(request.user, note.household, note)
     messages.success(request, "La note est enregistrée.")
     return redirect(note)
 

@@ -3,8 +3,10 @@
 from datetime import date
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
+from sias.habilitations.rights import can
 from sias.privacy.models import Restriction, RightsRequest
 from sias.repertoire.models import Person
 from sias.tasks import services as tasks
@@ -79,6 +81,24 @@ def answer(identity: int, version: int, agent: object, *, granted: bool, text: s
         if request.task is not None and request.task.open:
             tasks.finish(request.task, agent, f"Demande {request.get_state_display().lower()}")
     return request
+
+
+def limited(agent: object, persons: list[Person]) -> str:
+    """Say `limitation` when the processing of all these persons is limited: kept and shown, not changed (article 18).
+
+    A household is changed for its other members. Who answers to the person goes on, to correct what was contested.
+    """
+    today = timezone.localdate()
+    rows = Restriction.objects.filter(
+        Q(until__isnull=True) | Q(until__gt=today),
+        person__in=[person.pk for person in persons],
+        kind=Restriction.Kind.LIMITATION,
+        since__lte=today,
+    )
+    held = set(rows.values_list("person_id", flat=True))
+    if held < {person.pk for person in persons} or can(agent, "rgpd", "repondre", persons[0]):
+        return ""
+    return "limitation"
 
 
 def in_force(person: Person) -> list[Restriction]:

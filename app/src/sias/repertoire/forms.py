@@ -59,6 +59,9 @@ class PersonForm(forms.Form):
         help_text="Numéro du ménage à rejoindre (F suivi de 8 chiffres). Vide : un nouveau ménage est créé.",
     )
     version = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    base = forms.CharField(
+        max_length=5000, required=False, widget=forms.HiddenInput
+    )  # JSON: the fields as they were shown
 
     use_required_attribute = True
 
@@ -68,7 +71,7 @@ class PersonForm(forms.Form):
             del self.fields["household"]
             self.fields["nir"].help_text = "Laissez vide pour garder le numéro enregistré."
         else:
-            del self.fields["version"]
+            del self.fields["version"], self.fields["base"]
 
     def _name(self, field: str) -> str:
         value = re.sub(r"\s+", " ", self.cleaned_data[field]).strip()

@@ -96,3 +96,11 @@ SUCCESSORS: list[Callable[[type[models.Model], int], int | None]] = []
 def successor(target: type[models.Model], identity: int) -> int | None:
     """Return who took over a person or household that was merged away, None when nobody did."""
     return next((found for ask in SUCCESSORS if (found := ask(target, identity)) is not None), None)
+
+
+FORMER_NUMBERS: list[Callable[[type[models.Model], str], int | None]] = []
+
+
+def holder_of(target: type[models.Model], number: str) -> int | None:
+    """Return who took over the person or household that bore a number, None when nobody did."""
+    return next((found for ask in FORMER_NUMBERS if (found := ask(target, number)) is not None), None)

@@ -18,8 +18,8 @@ from django.db import connections
 
 from sias.platform import metrics
 from sias.platform.routing import reads
-from sias.repertoire import names, nir
-from sias.repertoire.models import NameForm, Person
+from sias.repertoire import names, nir, relations
+from sias.repertoire.models import Household, NameForm, Person
 from sias.socle.geography import Place
 from sias.socle.text import compact
 
@@ -304,9 +304,14 @@ def _by_identifier(question: Question) -> Page:
         found, reason = persons.filter(phone=question.phone), "téléphone"
     elif question.number.startswith("P"):
         found, reason = persons.filter(number=question.number), "n° de dossier"
+        if not found.exists() and (holder := relations.holder_of(Person, question.number)):
+            found, reason = persons.filter(pk=holder), f"a repris le dossier {question.number}, fusionné"
     else:
         found = persons.filter(memberships__household__number=question.number, memberships__until__isnull=True)
         reason = "n° de ménage"
+        if not found.exists() and (holder := relations.holder_of(Household, question.number)):
+            found = persons.filter(memberships__household=holder, memberships__until__isnull=True)
+            reason = f"son ménage a repris le ménage {question.number}, fusionné"
     return Page([Hit(person, 1000, [("exact", reason)]) for person in found.order_by("birth_date")[:PAGE]])
 
 

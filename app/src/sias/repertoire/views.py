@@ -1,5 +1,6 @@
 """Pages of the Répertoire Général."""
 
+from datetime import date
 from functools import partial
 
 from django.contrib import messages
@@ -13,7 +14,7 @@ from sias.habilitations.rights import can, check, mask, requires
 from sias.journal.access import Action, record_access
 from sias.platform.failover import read_only
 from sias.platform.idempotency import idempotent, key_of, new_key
-from sias.repertoire import relations, services
+from sias.repertoire import merging, relations, services
 from sias.repertoire import search as engine
 from sias.repertoire.forms import PersonForm, SearchForm
 from sias.repertoire.models import Person
@@ -162,18 +163,25 @@ def edit(request: HttpRequest, identity: int) -> HttpResponse:
     if request.method != "POST":
         record_access(request.user, found, Action.READ, domain="repertoire")
         return _form_page(request, PersonForm(editing=True, initial=_initial(found)), person=found)
-    form = PersonForm(request.POST, editing=True)
+    posted, shown = request.POST.dict(), _shown(found)
+    asked = [name for name in posted.get(merging.UNDECIDED, "").split() if name in shown]
+    # Choices count for the version that they were shown with; with a newer one there is a new conflict anyway.
+    posted |= {name: shown[name] for name in asked if posted.get(f"{merging.CHOICE}{name}") == merging.THEIRS}
+    form = PersonForm(posted, editing=True)
+    if form.is_valid() and form.cleaned_data["version"] is None:
+        form.add_error(None, "Le numéro de version manque : rouvrez la fiche.")
     if not form.is_valid():
         return _form_page(request, form, status=422, person=found)
-    if form.cleaned_data["version"] is None:
-        form.add_error(None, "Le numéro de version manque : rouvrez la fiche.")
-        return _form_page(request, form, status=422, person=found)
+    if form.cleaned_data["version"] == found.version and any(
+        posted.get(f"{merging.CHOICE}{name}") not in {merging.MINE, merging.THEIRS} for name in asked
+    ):
+        return _conflict(request, identity, asked)
     try:
         with transaction.atomic():
             changed = services.update_person(found, form.cleaned_data, request.user)
             record_access(request.user, found, Action.CHANGE, domain="repertoire", detail={"champs": changed})
     except services.StaleVersionError:
-        return _conflict(request, form, identity)
+        return _conflict(request, identity)
     except IntegrityError as error:
         if "nir_index" not in str(error):
             raise
@@ -184,34 +192,50 @@ def edit(request: HttpRequest, identity: int) -> HttpResponse:
 
 
 def _initial(found: Person) -> dict:
-    return {
+    fields = {
         **{name: getattr(found, name) for name in services.FIELDS},
-        "version": found.version,
         "commune": geography.places()[found.commune_id].label if found.commune_id in geography.places() else "",
     }
+    return {**fields, "version": found.version, "base": merging.write_base(_texts(fields))}
 
 
-def _conflict(request: HttpRequest, form: PersonForm, identity: int) -> HttpResponse:
-    """Show the form again with what was typed, and beside each field what the other one saved."""
+def _texts(fields: dict) -> dict[str, str]:
+    """Return the fields as the form writes them."""
+    return {name: f"{value:%d/%m/%Y}" if isinstance(value, date) else str(value) for name, value in fields.items()}
+
+
+def _shown(found: Person) -> dict[str, str]:
+    return {name: value for name, value in _texts(_initial(found)).items() if name not in merging.KEPT_APART}
+
+
+def _conflict(request: HttpRequest, identity: int, asked: list[str] | None = None) -> HttpResponse:
+    """Show the form again, merged: what only one of both changed is settled, the rest is to be chosen field by field.
+
+    `asked` are the fields that were to be chosen already, some of them still are.
+    """
     current = Person.objects.using("default").select_related("updated_by").get(pk=identity)
-    saved = _initial(current)
-    differences = []
-    for name, field in form.fields.items():
-        if name in {"version", "nir"}:
-            continue
-        theirs, mine = saved[name], form.cleaned_data[name]
-        if name == "commune":
-            mine = geography.places()[mine].label if mine else ""
-        if theirs != mine:
-            differences.append({"label": field.label, "theirs": theirs, "mine": mine})
-    again = PersonForm({**request.POST.dict(), "version": current.version}, editing=True)
+    labels = {name: str(field.label) for name, field in PersonForm(editing=True).fields.items()}
+    typed = PersonForm(request.POST, editing=True)
+    typed.full_clean()
+    mine = _texts({**request.POST.dict(), **typed.cleaned_data})
+    mine["commune"] = geography.places()[mine["commune"]].label if mine["commune"] in geography.places() else ""
+    theirs = _shown(current)
+    if asked:
+        choices = {name: request.POST.get(f"{merging.CHOICE}{name}", "") for name in asked}
+        rows = [merging.Difference(name, labels[name], theirs[name], mine[name], choices[name]) for name in asked]
+        merged = merging.Merged({}, [], rows)
+    else:
+        merged = merging.merge(labels, merging.read_base(request.POST.get("base", "")), theirs, mine)
+    again = {**request.POST.dict(), **merged.data, "version": current.version, "base": merging.write_base(theirs)}
     return _form_page(
         request,
-        again,
+        PersonForm(again, editing=True),
         status=409,
         person=current,
         conflict=current,
-        differences=differences,
+        differences=merged.differences,
+        taken=merged.taken,
+        undecided=bool(asked),
         # A new attempt is another write: the version changed, so must the key.
         idempotency_key=new_key(),
     )

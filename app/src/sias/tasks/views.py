@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from sias.habilitations.rights import requires
+from sias.habilitations.rights import mask, requires
 from sias.journal.access import Action, record_access
 from sias.platform.failover import read_only
 from sias.platform.idempotency import idempotent, key_of, new_key
@@ -56,6 +56,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
     text = request.GET.get("page", "")
     page = int(text) if re.fullmatch(r"[1-9]\d{0,2}", text) else 1
     tasks = list(services.box(request.user, name)[(page - 1) * PAGE : page * PAGE + 1])
+    _veil(request, tasks)
     totals = services.counts(request.user)
     tabs = [
         {"code": code, "label": label, "count": totals.get(code), "current": code == name}
@@ -75,7 +76,18 @@ def inbox(request: HttpRequest) -> HttpResponse:
     )
 
 
+def _veil(request: HttpRequest, tasks: list[Task]) -> None:
+    """Say of each task why its person is not named to this agent: `masked`, "" when they are."""
+    masked = mask(request.user, [task.person for task in tasks if task.person is not None])
+    for task in tasks:
+        task.masked = masked.get(task.person_id, "")
+        # A title may name the person.
+        kind = services.KINDS.get(task.kind)
+        task.shown_title = (kind.name if kind else "Tâche") if task.masked else task.title
+
+
 def _task_page(request: HttpRequest, task: Task, form: ActForm, status: int = 200, **context: object) -> HttpResponse:
+    _veil(request, [task])
     return render(
         request,
         "tasks/task.html",

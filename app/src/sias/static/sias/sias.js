@@ -30,7 +30,7 @@ window.addEventListener("pageshow", (event) => {
 });
 
 // Warn before leaving a form with unsaved input.
-for (const form of document.querySelectorAll("form[data-once]:not([enctype])")) {
+for (const form of document.querySelectorAll("form[data-once]:not([enctype], [data-draft])")) {
   let changed = false;
   form.addEventListener("input", () => { changed = true; });
   form.addEventListener("submit", () => { changed = false; });
@@ -163,4 +163,34 @@ for (const form of document.querySelectorAll("form[data-autosave]")) {
   window.addEventListener("beforeunload", (event) => {
     if (pending.size > 0 || form.querySelector(".wrong")) event.preventDefault();
   });
+}
+
+// A long text keeps itself as a draft while it is typed. Without this file only the button saves.
+for (const form of document.querySelectorAll("form[data-draft]")) {
+  const status = document.getElementById("sauvegarde");
+  let timer = null; // something typed is not kept yet
+  let sending = false;
+  const say = (text, bad) => {
+    status.textContent = (bad ? "" : "✓ ") + text;
+    status.classList.toggle("unsaved", bad);
+  };
+  const later = (delay) => { window.clearTimeout(timer); timer = window.setTimeout(keep, delay); };
+  const keep = async () => {
+    timer = null;
+    sending = true;
+    const body = new URLSearchParams(new FormData(form));
+    body.set("idempotency_key", [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(16)).join(""));
+    try {
+      const response = await fetch(form.dataset.draft, { method: "POST", body, headers: { "X-Requested-With": "fetch" }, redirect: "error" });
+      const answer = await response.json();
+      if (timer === null) say(response.ok ? answer.saved : answer.message, !response.ok);
+    } catch {
+      say("Pas encore gardé : le service ne répond pas. Nouvel essai dans 5 s, laissez cette page ouverte.", true);
+      later(5000);
+    }
+    sending = false;
+  };
+  form.addEventListener("input", () => { say("Saisie en cours…", true); later(1500); });
+  form.addEventListener("submit", () => { window.clearTimeout(timer); timer = null; });
+  window.addEventListener("beforeunload", (event) => { if (timer !== null || sending) event.preventDefault(); });
 }

@@ -14,7 +14,8 @@ from siasops.migrate.tables import SYSTEM
 
 SHOWN = 8
 """Differences that are shown, at most."""
-_OURS = f"{SYSTEM} AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.objid = o.oid AND e.deptype = 'e')"
+# A number alone is no identity: after pg_upgrade an extension's function may bear that of a table.
+_OURS = f"{SYSTEM} AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = o.tableoid AND e.objid = o.oid AND e.deptype = 'e')"
 _GRANTS = """(SELECT string_agg(concat_ws(' ', g.grantee::regrole, g.privilege_type, g.is_grantable), ', '
    ORDER BY g.grantee::regrole::text, g.privilege_type) FROM aclexplode({0}) g WHERE g.privilege_type <> 'MAINTAIN')"""
 """Without MAINTAIN, which 17 adds to whoever had everything."""

@@ -98,6 +98,16 @@ def test_equal_schemas_are_the_same_and_the_comparison_is_not_empty(still: Pair)
     assert "column public.person.seen" in schema.things(still.blue)
 
 
+def test_a_number_that_an_extension_s_function_bears_as_well_hides_no_table(still: Pair) -> None:
+    """After pg_upgrade a table keeps its number, and a function of an extension may have got the same."""
+    still.green.do(
+        "INSERT INTO pg_depend (classid, objid, objsubid, refclassid, refobjid, refobjsubid, deptype) SELECT 'pg_proc'::regclass,"
+        " 'person'::regclass, 0, 'pg_extension'::regclass, oid, 0, 'e' FROM pg_extension WHERE extname = 'plpgsql'"
+    )
+    line = schema.same(still.blue, still.green, expected=_names(still))
+    assert line.ok, line.found
+
+
 def test_an_invalid_index_and_an_unproven_constraint_are_seen(still: Pair) -> None:
     assert schema.valid(still.green).ok
     still.green.do("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'person_name'::regclass")

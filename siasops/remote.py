@@ -159,6 +159,22 @@ class Fleet:
                 results[name] = Result(name, UNREACHABLE, "", f"no answer within {timeout:g} s")
         return {name: results[name] for name in commands}
 
+    @contextmanager
+    def talk(self, host: str, command: list[str], *, sudo: bool = True) -> Iterator[Talk]:
+        """Start a command that answers again and again, over a connection of its own; it ends with the block.
+
+        Raises:
+            RemoteError: the host does not answer.
+        """
+        try:
+            connection = _Connection(self.inventory, host, self._options, CONNECT_TIMEOUT)
+            try:
+                yield connection.talk(command, sudo=sudo)
+            finally:
+                connection.close()
+        except _NotStartedError as error:
+            raise RemoteError(f"{host} does not answer: {error}") from error
+
     def forget(self, hosts: Iterable[str]) -> None:
         """Drop the connections of hosts that have lost their power, so that nobody waits for them."""
         for name in hosts:
@@ -209,6 +225,37 @@ class Fleet:
             client = self._clients.pop(name, None)
         if client is not None:
             client.close()
+
+
+class Talk:
+    """A command that runs on a host, whose standard input stays open: one question, one answer, without its start-up time."""
+
+    def __init__(self, host: str, channel: Any) -> None:
+        self.host = host
+        self._channel = channel
+
+    def ask(self, text: str, mark: str, *, timeout: float) -> str:
+        """Send text, and return what the command says until it says `mark`.
+
+        Raises:
+            RemoteError: it ended, with what it said, or the time is up; it is not to be asked again.
+        """
+        end, said, wanted = time.monotonic() + timeout, b"", mark.encode()
+        try:
+            self._channel.settimeout(timeout)
+            self._channel.sendall(text.encode())
+            while not said.endswith(wanted):
+                self._channel.settimeout(max(0.01, end - time.monotonic()))
+                part = self._channel.recv(65536)
+                if not part:
+                    complaint = b"".join(iter(lambda: self._channel.recv_stderr(65536), b"")).decode(errors="replace")
+                    raise RemoteError(f"{self.host}: {complaint.strip()[-600:] or 'the command ended'}")
+                said += part
+        except OSError as error:
+            raise RemoteError(
+                f"{self.host}: no answer within {timeout:g} s ({error or type(error).__name__})"
+            ) from error
+        return said.removesuffix(wanted).decode(errors="replace")
 
 
 @contextmanager
@@ -342,6 +389,21 @@ class _Connection:
             raise _CutError(f"the link was lost: {str(error) or type(error).__name__}") from error
         finally:
             channel.close()
+
+    def talk(self, command: list[str], *, sudo: bool) -> Talk:
+        """Start a command, and leave its standard input open."""
+        from pyinfra.api.command import StringCommand  # noqa: PLC0415
+        from pyinfra.connectors.util import make_unix_command_for_host  # noqa: PLC0415
+
+        raw = make_unix_command_for_host(
+            self._state, self._host, StringCommand(shlex.join(command)), _sudo=sudo
+        ).get_raw_value()
+        try:
+            channel = self._client.get_transport().open_session(timeout=SESSION_TIMEOUT)
+            channel.exec_command(raw)
+        except Exception as error:  # paramiko has no common base for its failures
+            raise _NotStartedError(f"ssh session: {error or type(error).__name__}") from error
+        return Talk(self.name, channel)
 
     def _talk(
         self, channel: Any, raw: str, timeout: float, stdin: str | None, tell: Callable[[str, str], None] | None

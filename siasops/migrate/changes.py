@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from siasops.migrate.database import Database, literal
-from siasops.migrate.tables import Table
+from siasops.migrate.tables import LOCAL, Table
 
 Key = tuple[str, ...]
 """A row's key as texts, in the order of `Table.key`."""
@@ -64,6 +64,11 @@ class Touched:
             os.fsync(file.fileno())
         draft.replace(self.path)
 
+    def narrow(self, left: Touched) -> None:
+        """Forget every row but these; what had been saved is replaced."""
+        self.rows, self.whole = {t: set(keys) for t, keys in left.rows.items()}, set(left.whole)
+        self.save()
+
     def read(self, source: Database, slot: str, publication: str, tables: Mapping[str, Table]) -> int:
         """Add everything that committed between the slot's position and now, and move the slot.
 
@@ -95,6 +100,8 @@ class Touched:
                 if data[:1] == b"C":
                     end = position(struct.unpack_from(">Q", data, 10)[0])
                 for table, key in decoder.decode(data):
+                    if table == LOCAL:
+                        continue
                     read += 1
                     if key is None:
                         self.whole.add(table)
@@ -103,6 +110,8 @@ class Touched:
             self.save()
             # Its end: what is peeked always ends with a commit.
             source.ask(f"SELECT end_lsn::text FROM pg_replication_slot_advance({literal(slot)}, {literal(end)})")
+            if len(answers) < AT_ONCE:
+                return read
 
 
 def position(number: int) -> str:

@@ -134,6 +134,28 @@ def delta(source: Database, target: Database, touched: Touched, known: Mapping[s
     return proof
 
 
+def settle(source: Database, target: Database, touched: Touched, known: Mapping[str, Table], read: Callable[[], object],
+           *, enough: int = 200, rounds: int = 10) -> None:  # fmt: skip
+    """Compare touched rows while they flow, and forget those that agree: few are left for the pause.
+
+    A row that agrees here is proven until it is touched again, which `read` would tell: the slot was moved before the look.
+
+    Args:
+        source: the database that is written.
+        target: the one that follows.
+        touched: narrowed to the rows that do not agree yet.
+        known: tables by title.
+        read: adds to `touched` what has been touched since.
+        enough: stop when no more rows are left.
+        rounds: stop after these, whatever is left.
+    """
+    for _ in range(rounds):
+        read()
+        if len(touched) <= enough:
+            return
+        touched.narrow(delta(source, target, touched, known).pending)
+
+
 def final(proof: Proof) -> Proof:
     """Take what is pending for what it is when nothing moves any more: differences."""
     for title, keys in sorted(proof.pending.rows.items()):

@@ -9,6 +9,8 @@ from siasops.migrate.database import Database, identifier
 
 SYSTEM = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 """Namespaces whose content is the users'."""
+LOCAL = "sias_migration.decision"
+"""The only table that is each side's own: who serves is decided on the side that is left."""
 _TABLES = f"""
 SELECT n.nspname AS schema, c.relname AS name, c.oid::bigint AS oid, greatest(c.reltuples, 0)::bigint AS about,
        (SELECT json_agg(a.attname ORDER BY a.attnum) FROM pg_attribute a
@@ -19,6 +21,7 @@ SELECT n.nspname AS schema, c.relname AS name, c.oid::bigint AS oid, greatest(c.
            AND i.indisvalid AND CASE c.relreplident WHEN 'i' THEN i.indisreplident WHEN 'd' THEN i.indisprimary END) AS key
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {SYSTEM}
+   AND n.nspname || '.' || c.relname <> '{LOCAL}'
  ORDER BY 1, 2
 """
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +69,13 @@ class Direct:
                         return answers
         except psycopg.Error as error:
             raise UserError(f"{self.name}: {error}") from error
+
+    def later(self, statements: str) -> None:
+        def work() -> None:
+            with suppress(psycopg.Error):  # the server's end is its end
+                self.do(statements)
+
+        threading.Thread(target=work, daemon=True).start()
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         return self.server.connect(self.database)

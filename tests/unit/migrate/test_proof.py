@@ -188,6 +188,25 @@ def test_a_whole_proof_under_writes_leaves_only_what_moves(flowing: Pair) -> Non
     assert proof.whole(flowing.blue, flowing.green).line("Rows").ok
 
 
+def test_rows_that_agree_are_forgotten_and_lost_ones_stay(flowing: Pair, tmp_path: Path) -> None:
+    touched = Touched.load(tmp_path / "touched.json")
+
+    def read() -> None:
+        touched.read(flowing.blue, flowing.proof_slot, "sias_migration", known(flowing))
+
+    flowing.blue.do("UPDATE person SET score = 1 WHERE id <= 300")
+    flowing.caught_up()
+    flowing.green.do("UPDATE person SET score = 2 WHERE id = 7")
+    proof.settle(flowing.blue, flowing.green, touched, known(flowing), read, enough=5)
+    assert touched.rows == {"public.person": {("7",)}}
+    assert Touched.load(tmp_path / "touched.json").rows == touched.rows
+    flowing.blue.do("UPDATE person SET score = 3 WHERE id = 8")
+    proof.settle(flowing.blue, flowing.green, touched, known(flowing), read, enough=5)
+    assert touched.rows == {"public.person": {("7",), ("8",)}}  # few enough: left for the pause
+    found = proof.final(proof.delta(flowing.blue, flowing.green, touched, known(flowing)))
+    assert "7" in found.differences[0].examples
+
+
 def test_a_green_that_skips_a_change_is_caught_by_the_delta(flowing: Pair) -> None:
     touched = Touched()
     flowing.green.do(

@@ -102,7 +102,8 @@ class _ByPsql(abc.ABC):
 
     def raw(self, statements: str) -> list[str]:
         """See `Database.raw`."""
-        return self._psql(f"SET client_min_messages = warning; RESET search_path;\n{statements}\n")
+        # The semicolon at the end: a session would wait for the rest of a statement that lacks it, and run nothing.
+        return self._psql(f"SET client_min_messages = warning; RESET search_path;\n{statements}\n;\n")
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,11 @@ printf 'Package: *\\nPin: release n=bookworm*\\nPin-Priority: 100\\n' > /etc/apt
 mkdir -p /etc/postgresql-common
 [ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf
 ls /usr/lib/postgresql/15/bin/initdb /usr/lib/postgresql/17/bin/initdb /usr/sbin/pgbouncer >/dev/null 2>&1 || {
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql-15 postgresql-17 pgbouncer >&2
+  apt-get $PROXY update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get $PROXY install -y -qq --no-install-recommends postgresql-15 postgresql-17 pgbouncer >&2
   systemctl disable --now pgbouncer >&2
 }
+rm /etc/apt/sources.list.d/test-bookworm.list /etc/apt/preferences.d/test-bookworm
 """
 CONTENT = f"""
 CREATE ROLE app LOGIN;
@@ -137,7 +138,10 @@ def place(inventory: Inventory) -> Iterator[tuple[Fleet, str]]:
     assert inventory.is_lab, "only in a lab"
     host = inventory.group("databases")[0].name
     with remote.connect(inventory, [host]) as fleet:
-        fleet.run(host, ["sh", "-s"], stdin=INSTALL, timeout=900, check=True)
+        if "trixie" not in fleet.run(host, "cat /etc/os-release", check=True).stdout:
+            pytest.skip(f"{host} is no Debian 13, whose archive has PostgreSQL 17: make lab DEBIAN=13")
+        proxy = f"PROXY='-o Acquire::http::Proxy={inventory.facts['base_apt_proxy']}'\n"
+        fleet.run(host, ["sh", "-s"], stdin=proxy + INSTALL, timeout=900, check=True)
         _clean(fleet, host)
         data, binaries = f"{HOME}/15/test-blue", "/usr/lib/postgresql/15/bin"
         on(fleet, host, f"{binaries}/initdb -D {data} -U postgres -E UTF8 --locale=C.UTF-8 -k -A peer >/dev/null")

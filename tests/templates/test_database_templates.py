@@ -19,6 +19,7 @@ from siasops.inventory import ROOT, Inventory
 ON_DATABASES = [
     *(["etcd", "etcd.env.j2"], ["etcd", "placement.json.j2"]),
     *(["patroni", "config.yml.j2"], ["patroni", "cluster.json.j2"], ["patroni", "patroni.service.j2"]),
+    ["patroni", "base.conf.j2"],
     ["backup", "pgbackrest.conf.j2"],
 ]
 ON_REPOSITORIES = [
@@ -217,6 +218,14 @@ def test_a_patroni_that_dies_leaves_postgresql_alone(rendered: Rendered) -> None
     assert unit["Service"]["KillMode"] == "process"
     assert unit["Service"]["Restart"] == "always"
     assert unit["Install"]["WantedBy"] == "multi-user.target"
+
+
+def test_patroni_compares_nothing_that_reads_otherwise_over_its_own_socket(rendered: Rendered) -> None:
+    told = rendered.patroni("db-a1")
+    assert told["postgresql"]["custom_conf"] == "/etc/patroni/base.conf"
+    assert "tcp_user_timeout = 3000" in rendered.text("db-a1", "base.conf").splitlines()
+    compared = {**told["bootstrap"]["dcs"]["postgresql"]["parameters"], **told["postgresql"]["parameters"]}
+    assert not [name for name in compared if name.startswith("tcp_") or name == "pg_stat_statements.track"]
 
 
 # --- pgBackRest ---------------------------------------------------------------------------------------------------------

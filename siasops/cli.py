@@ -15,6 +15,7 @@ COMMANDS = {
     "lab": "siasops.lab.cli:lab",
     "cluster": "siasops.cluster.cli:cluster",
     "switchover": "siasops.cluster.cli:switchover",
+    "host": "siasops.cluster.cli:host",
     "migrate": "siasops.migrate.cli:migrate",
     "guard": "siasops.guard.cli:guard",
     "backup": "siasops.backup.cli:backup",

@@ -24,9 +24,9 @@ from typing import Any
 from siasops.errors import UserError
 from siasops.inventory import Inventory
 
-CONNECT_TIMEOUT = 5.0
-"""Seconds that a host may take to accept an SSH connection."""
-SESSION_TIMEOUT = 2.0
+CONNECT_TIMEOUT = 10.0
+"""Seconds that a host may take to accept an SSH connection. A busy one was seen to need five."""
+SESSION_TIMEOUT = 5.0
 """Seconds that a connection which was kept may take to take a command, before it is made anew."""
 UNREACHABLE = 255
 """Exit status of a Result whose command never ran to its end, as ssh(1) has it."""

@@ -1,4 +1,4 @@
-"""`sias cluster status|check` and `sias switchover`."""
+"""`sias cluster status|check`, `sias switchover`, and `sias host leave|return`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from siasops import remote
+from siasops.change import state as changes
+from siasops.cluster import absence
 from siasops.cluster import check as checks
 from siasops.cluster import switchover as switch
 from siasops.cluster.view import APPLICATION_UNITS, Brick, Front, Member, View, Voter, look
-from siasops.console import Progress, emit_json, json_option, out
-from siasops.errors import HELD, VERDICT_FAILED
+from siasops.console import Progress, clock, emit_json, json_option, out
+from siasops.drill import active
+from siasops.errors import HELD, VERDICT_FAILED, UserError
 from siasops.inventory import Inventory
 
 
@@ -93,6 +96,69 @@ def switchover(inventory: Inventory, room: str, dry: bool, as_json: bool) -> Non
             out.print(f"  {moment.at:6.2f} s  {moment.what}")
         out.print(outcome.sentence)
     sys.exit(HELD if outcome.held else VERDICT_FAILED)
+
+
+@click.group()
+def host() -> None:
+    """Take a host out of service for maintenance, and back, while users notice nothing.
+
+    \b
+    sias host leave app-b1         may it? what would stop?
+    sias host leave app-b1 --yes   its users and its work go to others, then its services stop
+    sias host return app-b1 --yes  it serves again, and everything is whole
+    """
+
+
+@host.command()
+@click.argument("name", metavar="HOST")
+@click.option("--yes", is_flag=True, help="Really act; otherwise only say whether it may.")
+@click.pass_obj
+def leave(inventory: Inventory, name: str, *, yes: bool) -> None:
+    """Take a host out of everything that it serves: addresses, requests, reads, documents, votes.
+
+    It stays away over a reboot, until it is called back. Refused for the primary (`sias switchover` first), while
+    another host is away, and when anything has no second copy. Can be interrupted and run again. Exit code 0 it has
+    left or may, 1 it may not, 3 a step could not be done.
+    """
+    chosen = inventory.host(name)
+    if not yes:
+        with remote.connect(inventory) as fleet:
+            lines = absence.may_leave(look(inventory, fleet), chosen, absence.away(fleet))
+        print_lines(lines)
+        held = checks.healthy(lines)
+        units = ", ".join(absence.services(chosen))
+        out.print(
+            f"It may leave; {units} would stop. Nothing was touched; `--yes` does it." if held else "It may not leave."
+        )
+        sys.exit(HELD if held else VERDICT_FAILED)
+    open_one = changes.unfinished(inventory)
+    if open_one is not None:
+        raise UserError(f"{open_one.id} ({open_one.story}) stands half-way: go on with it or take it back first.")
+    progress = Progress()
+    with active.only_one(inventory), remote.connect(inventory) as fleet, progress.step(f"{name} leaves"):
+        absence.leave(inventory, fleet, name, progress)
+    out.print(f"{name} is away after {clock(progress.elapsed)}: `sias host return {name} --yes` calls it back.")
+
+
+@host.command("return")
+@click.argument("name", metavar="HOST")
+@click.option("--yes", is_flag=True, help="Really act.")
+@click.option(
+    "--limit", type=float, default=absence.BACK_LIMIT, show_default=True, help="Seconds until everything is whole."
+)
+@click.pass_obj
+def return_(inventory: Inventory, name: str, *, yes: bool, limit: float) -> None:
+    """Let a host serve again, and wait until every check holds and no document is left to heal.
+
+    Harmless for a host that is not away. Can be interrupted and run again.
+    """
+    if not yes:
+        raise click.UsageError("Coming back acts on the platform: say --yes.")
+    inventory.host(name)
+    progress = Progress()
+    with active.only_one(inventory), remote.connect(inventory) as fleet, progress.step(f"{name} comes back"):
+        lines = absence.come_back(inventory, fleet, name, progress, limit=limit)
+    out.print(f"{name} serves again after {clock(progress.elapsed)}; all {len(lines)} checks hold.")
 
 
 def print_lines(lines: list[checks.Line]) -> None:

@@ -131,7 +131,7 @@ class View:
 
 
 def look(inventory: Inventory, fleet: Fleet, *, ask: Asker | None = None) -> View:
-    """Ask every host at once. Takes as long as the slowest answer, 6 s at most."""
+    """Ask every host at once. Takes as long as the slowest answer, 8 s at most."""
     begin = time.monotonic()
     asker = ask or Asker(inventory)
     try:
@@ -154,7 +154,7 @@ def look(inventory: Inventory, fleet: Fleet, *, ask: Asker | None = None) -> Vie
             metrics = {
                 h.name: run(asker.get, h.address, inventory.ports["haproxy_metrics"], "/metrics") for h in applications
             }
-            shell = fleet.run_each(_commands(inventory), timeout=6.0)
+            shell = fleet.run_each(_commands(inventory), timeout=8.0)
             members = members_of(inventory, {name: f.result() for name, f in patroni.items()})
             voters = voters_of(
                 inventory, {n: f.result() for n, f in etcd.items()}, {n: f.result() for n, f in health.items()}

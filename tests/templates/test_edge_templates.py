@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from siasops import inventory as facts
+from siasops.cluster import address
 from siasops.inventory import ROOT, Inventory
 
 TEMPLATES = [
@@ -217,6 +218,20 @@ def test_each_room_s_address_prefers_its_own_hosts_in_a_strict_order(rendered: R
         others = [p for host, p in priorities.items() if rendered.room(host) != letter]
         assert min(own) > max(others)
         assert len(set(own)) == len(own), "two hosts of a room with one priority would quarrel"
+
+
+def test_a_host_can_leave_each_room_s_address_over_a_reboot(rendered: Rendered) -> None:
+    for host in rendered.hosts:
+        text = rendered.text(host, "keepalived.conf")
+        for letter in rendered.inventory.rooms:
+            file = re.search(rf"^track_file away_{letter} {{(.*?)^}}", text, re.DOTALL | re.MULTILINE)
+            assert file
+            lines = [line.strip() for line in file[1].strip().splitlines()]
+            # Weight 0: a 1 in the file is a fault. Never overwritten at start, or a reboot would forget it.
+            assert lines == [f'file "{address.file(letter)}"', "weight 0", "init_file 0"]
+            body = re.search(rf"vrrp_instance room_{letter} {{(.*?)^}}", text, re.DOTALL | re.MULTILINE)
+            assert body
+            assert re.search(rf"track_file {{\s+away_{letter}\s+}}", body[1])
 
 
 def test_an_address_is_not_given_up_while_a_lease_may_still_end(rendered: Rendered) -> None:

@@ -38,6 +38,12 @@ def on_starting(server) -> None:  # noqa: ARG001, D103 - gunicorn's hook
     _metrics.mkdir(parents=True, exist_ok=True)
 
 
+def post_worker_init(worker) -> None:  # noqa: D103 - gunicorn's hook
+    from sias.platform.warm import warm  # noqa: PLC0415 - after the application
+
+    worker.log.info("%d pages prepared", warm())
+
+
 def child_exit(server, worker) -> None:  # noqa: ARG001, D103 - gunicorn's hook
     from prometheus_client import multiprocess  # noqa: PLC0415 - after the folder is named
 

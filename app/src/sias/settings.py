@@ -15,7 +15,9 @@ ENVIRONMENT = os.environ.get("SIAS_ENVIRONMENT", "dev")
 # A workstation: plain http, no mount to insist on. Everything else is a deployment.
 WORKSTATION = ENVIRONMENT in {"dev", "test"}
 
-SIAS_VERSION = os.environ.get("SIAS_VERSION", __version__)
+# Written into the release when it is built: what answers says what it is, however it came to run.
+_release = BASE / "release.txt"
+SIAS_VERSION = _release.read_text(encoding="utf-8").strip() if _release.exists() else __version__
 SIAS_ROOM = os.environ.get("SIAS_ROOM", "-")
 SIAS_HOST = os.environ.get("SIAS_HOST", socket.gethostname())
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "cluster": "siasops.cluster.cli:cluster",
     "switchover": "siasops.cluster.cli:switchover",
     "host": "siasops.cluster.cli:host",
+    "release": "siasops.release.cli:release",
     "migrate": "siasops.migrate.cli:migrate",
     "guard": "siasops.guard.cli:guard",
     "backup": "siasops.backup.cli:backup",

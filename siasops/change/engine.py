@@ -26,7 +26,7 @@ from siasops.console import Progress, clock
 from siasops.drill import active
 from siasops.drill.faults import Stage
 from siasops.drill.run import Journal, interruptible
-from siasops.drill.verdict import Result, Span
+from siasops.drill.verdict import Promise, Result, Span
 from siasops.errors import VERDICT_FAILED, UserError
 from siasops.inventory import Inventory
 
@@ -152,13 +152,11 @@ def rollback(
         state = _ours(inventory, procedure)
         if state is None:
             last = states.latest(inventory, procedure.kind)
-            if last is None:
-                raise UserError(f"There is no {procedure.kind} in {inventory.environment} to go back from.")
             found = procedure.plan_back(stage, last, wanted)
             if found.nothing:
                 return Outcome(True, found.nothing)
             state = _begin(inventory, procedure, found)
-            state.notes = dict(last.notes)
+            state.notes = dict(last.notes) if last else {}
         if state.direction == "forward":
             _turn(state, "asked for")
         return _Work(stage, procedure, state, progress, load=load, change=change).backward()
@@ -266,7 +264,16 @@ class _Work:
         if self.watch is None:
             return None
         with self.progress.step("Wait until everything is as before; read every node back; judge what users felt"):
-            return self.watch.judge(self.state.story, self.spans)
+            return self.watch.judge(self.state.story, self.spans, self._took())
+
+    def _took(self) -> list[Promise]:
+        """Compare the time that the phases took, all processes that worked on it together, with its objective."""
+        key = "seconds" if self.state.direction == "forward" else "seconds_back"
+        limit = self.stage.inventory.objectives["changes"][self.procedure.kind].get(key)
+        if limit is None:
+            return []
+        took = sum(self.state.seconds[phase] for phase in self.state.done)
+        return [Promise("Time that its phases took", f"{took:.0f} s", f"at most {limit} s", took <= limit)]
 
     def _end(self, status: states.Status) -> None:
         self.state.status = status

@@ -16,6 +16,7 @@ from siasops.change.watch import Watch
 from siasops.cluster.check import Line
 from siasops.console import Progress
 from siasops.drill.faults import Stage
+from siasops.errors import UserError
 from siasops.inventory import Inventory
 from siasops.remote import Fleet
 
@@ -114,11 +115,18 @@ class Procedure(abc.ABC):
     def verify(self, stage: Stage, plan: Plan) -> Sequence[Line]:
         """Prove the result. Changes nothing."""
 
-    def plan_back(self, stage: Stage, last: State, wanted: Mapping[str, Any]) -> Plan:
+    def plan_back(self, stage: Stage, last: State | None, wanted: Mapping[str, Any]) -> Plan:
         """Return the plan whose way back is taken when nothing is open: that of the last change of this kind.
+
+        Args:
+            stage: the environment and its hosts.
+            last: that change; None when there was none.
+            wanted: the command's own options.
 
         Raises:
             UserError: there is no way back from it any more.
         """
-        del stage, wanted
+        del wanted
+        if last is None:
+            raise UserError(f"There is no {self.kind} in {stage.inventory.environment} to go back from.")
         return Plan(last.story, last.facts)

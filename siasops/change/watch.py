@@ -21,7 +21,7 @@ from siasops.drill.faults import Stage
 from siasops.drill.history import History, load
 from siasops.drill.observer import Observer
 from siasops.drill.run import AFTERMATH, BASELINE, READY_LIMIT, converge, read_nodes
-from siasops.drill.verdict import Moments, Result, Span, judge
+from siasops.drill.verdict import Moments, Promise, Result, Span, judge
 from siasops.drill.workers import HTTP_RATES, Workers
 
 
@@ -78,8 +78,13 @@ class Watch:
         if self._observer is not None:
             self._observer.stop()
 
-    def judge(self, story: str, spans: Sequence[Span]) -> Result:
+    def judge(self, story: str, spans: Sequence[Span], more: Sequence[Promise] = ()) -> Result:
         """Wait until everything is as before, end the load, read every node back, judge, and write the report.
+
+        Args:
+            story: what the change was, in a sentence.
+            spans: its phases.
+            more: promises that do not follow from the load.
 
         Raises:
             UserError: it does not converge, or cannot be read back.
@@ -117,6 +122,7 @@ class Watch:
             objectives=inventory.objectives,
             limits=inventory.objectives["changes"][self.kind],
         )
+        result.promises += more
         result.seconds = end - self._baseline
         report.write(self.folder, result, history, self._observer.sights)
         return result

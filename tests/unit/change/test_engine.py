@@ -260,3 +260,20 @@ def test_a_state_is_whole_on_disk(inventory: Inventory) -> None:
     state.write()
     assert states.every(inventory) == [state]
     assert [path.name for path in folder.iterdir()] == ["state.json"]
+
+
+@pytest.mark.parametrize(
+    ("direction", "done", "found"), [("forward", ["a", "b"], (130, False)), ("back", ["scrape"], (20, True))]
+)
+def test_the_time_that_it_took_is_a_promise(
+    inventory: Inventory, monkeypatch: pytest.MonkeyPatch, direction: Any, done: list[str], found: tuple[int, bool]
+) -> None:
+    monkeypatch.setitem(inventory.objectives["changes"], "paint", {"seconds": 120, "seconds_back": 30})
+    state = State("x", "paint", "lab", "story", {}, "2026-01-01T00:00:00+00:00", folder=states.home(inventory))
+    state.direction, state.done, state.seconds = direction, done, {"a": 70.0, "b": 60.0, "scrape": 20.0}
+    work = engine._Work(Stage(inventory, None), Paint(), state, Progress(), load=False, change=None)  # type: ignore[arg-type]
+    work.journal.close()
+    (promise,) = work._took()
+    assert (promise.found, promise.held) == (f"{found[0]} s", found[1])
+    monkeypatch.setitem(inventory.objectives["changes"], "paint", {})
+    assert work._took() == []

@@ -248,11 +248,9 @@ def test_the_state_of_a_host_is_told(host: Host, monkeypatch: pytest.MonkeyPatch
     (host.releases / "9-py3.11").mkdir()  # half-made: nobody may be led to it
     (host.releases / "9").symlink_to("9-py3.11")
     told = host.tool.status("sias.internal")
-    assert (told["current"], told["running"], told["changed"]) == ("5", "5", False)
+    assert (told["current"], told["running"]) == ("5", "5")
     assert sorted(told["releases"]) == ["3", "4", "5"]
-    assert told["drained"] == ["app-b1"]
-    host.settings.write_text("A=2\n", encoding="utf-8")
-    assert host.tool.status("sias.internal")["changed"]
+    assert (told["drained"], told["sees"]) == (["app-b1"], ["app-a1"])
 
 
 class Haproxy:
@@ -277,11 +275,15 @@ class Haproxy:
                 for s in ("app-a1", "app-b1")
             ]
             return "\n".join(["1", "# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state", *rows])
-        header = "# pxname,svname,qcur,qmax,scur,econ,eresp,"
         busy, self.busy = self.busy, max(0, self.busy - 1)
-        return "\n".join(
-            [header, f"web_ready,app-a1,0,0,{busy},2,1,", "web_ready,app-b1,0,0,7,0,0,", "web_own,app-a1,0,0,0,0,0,"]
-        )
+        rows = [
+            "# pxname,svname,qcur,qmax,scur,econ,eresp,status,",
+            f"web_ready,app-a1,0,0,{busy},2,1,UP,",
+            "web_ready,app-b1,0,0,7,0,0,DRAIN,",
+            "web_ready,BACKEND,0,0,0,0,0,UP,",
+            "web_own,app-a1,0,0,0,0,0,no check,",
+        ]
+        return "\n".join(rows)
 
 
 @pytest.fixture

@@ -139,7 +139,8 @@ def judge(
 
     for migration in pending:
         lines = parts[migration["name"]]
-        for rule, found_in, line in (*_squawk(migration, lines, postgres), *_ours(migration, lines)):
+        existing = any(touched(line) for line in lines)
+        for rule, found_in, line in (*_squawk(migration, lines, postgres), *_ours(migration, lines, existing=existing)):
             large = sorted(name for name in touched(line) if _large(tables[name]))
             if rule in ALWAYS or (rule in LOCKS and large):
                 sizes = ", ".join(f"{name} has {tables[name]['rows']} rows" for name in large)
@@ -196,7 +197,7 @@ def _squawk(migration: Mapping[str, Any], lines: Sequence[str], postgres: str) -
         yield violation["rule_name"], f"`{_short(line)}`", line
 
 
-def _ours(migration: Mapping[str, Any], lines: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+def _ours(migration: Mapping[str, Any], lines: Sequence[str], *, existing: bool) -> Iterator[tuple[str, str, str]]:
     """The same of what squawk does not look for."""
     for line in lines:
         bare = _bare(line)
@@ -210,7 +211,7 @@ def _ours(migration: Mapping[str, Any], lines: Sequence[str]) -> Iterator[tuple[
             yield "ban-concurrent-index-creation-in-transaction", f"`{_short(line)}`", line
     if not migration["atomic"] and migration["operations"] > 1:
         yield "not-repeatable", f"{migration['operations']} operations without a transaction around them", ""
-    if migration["python"] and migration["atomic"] and lines:
+    if migration["python"] and migration["atomic"] and existing:
         yield "data-beside-schema", f"“{'”, “'.join(migration['python'])}” beside changes of the schema", ""
 
 

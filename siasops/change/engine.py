@@ -30,6 +30,9 @@ from siasops.drill.verdict import Promise, Result, Span
 from siasops.errors import VERDICT_FAILED, UserError
 from siasops.inventory import Inventory
 
+ASKED = "asked for"
+"""Why a change goes back when `rollback` says so, and not a phase."""
+
 
 @dataclass
 class Outcome:
@@ -158,7 +161,7 @@ def rollback(
             state = _begin(inventory, procedure, found)
             state.notes = dict(last.notes) if last else {}
         if state.direction == "forward":
-            _turn(state, "asked for")
+            _turn(state, ASKED)
         return _Work(stage, procedure, state, progress, load=load, change=change).backward()
 
 
@@ -188,7 +191,8 @@ class _Work:
         return self._recorded(self._forward)
 
     def backward(self) -> Outcome:
-        return self._recorded(lambda: self._backward(self.state.why))
+        # Whatever it first went back for, somebody asks for it now, and it was interrupted since.
+        return self._recorded(lambda: self._backward(ASKED))
 
     def _forward(self) -> Outcome:
         try:
@@ -209,7 +213,7 @@ class _Work:
         self._go(self.procedure.back(self.plan), ())
         felt = self._felt()
         self._end("rolled back")
-        asked = why == "asked for"
+        asked = why == ASKED
         held = asked and (felt is None or felt.held)
         return Outcome(held, self._sentence("taken back" if asked else f"taken back: {why}", [], felt), [],
                        self.state, felt, self.spans)  # fmt: skip

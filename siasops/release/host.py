@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from siasops.cluster import drain
 from siasops.cluster.client import Asker
 from siasops.drill.faults import Stage
 from siasops.errors import UserError
@@ -49,6 +50,8 @@ class Standing:
     releases: Mapping[str, float]
     """Every finished release on its disk, with the time of its last use in seconds since 1970."""
     ready: bool
+    away: bool
+    """Whether it is out of service for maintenance (`sias host leave`)."""
     drained: Sequence[str]
     """Servers that its HAProxy sends nothing new to, by command."""
     sees: Sequence[str]
@@ -92,7 +95,7 @@ def _standing(inventory: Inventory, answer: Result) -> Standing:
     return Standing(
         name=answer.host,
         room=inventory.hosts[answer.host].room,
-        **{key: said[key] for key in ("current", "running", "releases", "drained", "sees", "free")},
+        **{key: said[key] for key in ("current", "running", "releases", "away", "drained", "sees", "free")},
         ready=said["ready"] and said["active"],
     )
 
@@ -179,16 +182,16 @@ def switch(stage: Stage, host: str, version: str) -> str:
 
 
 def settle(fleet: Fleet, standings: Mapping[str, Standing], host: str | None = None) -> None:
-    """Undo whatever drain of a host, or of any, was left by whoever was killed."""
+    """Undo whatever drain of a host, or of any, was left by whoever was killed; a host that is away stays drained."""
     for standing in standings.values():
         for server in standing.drained:
-            if host in {None, server}:
-                fleet.run(standing.name, [TOOL, "ready", "--server", server], check=True)
+            if host in {None, server} and not (server in standings and standings[server].away):
+                drain.ready(fleet, drain.WEB, server, hosts=[standing.name])
 
 
 def shun(fleet: Fleet, host: str) -> None:
     """Send its own users to other hosts, at once, until it has been switched or settled."""
-    fleet.run(host, [TOOL, "drain", "--server", host], check=True)
+    drain.drain(fleet, drain.WEB, host, hosts=[host], limit=0.0)
 
 
 def figures(stage: Stage) -> dict[str, dict[str, Any]]:

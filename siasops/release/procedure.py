@@ -133,6 +133,7 @@ class Release(Procedure):
 def _forward(host: str, what: str) -> Phase:
     def act(a: Act) -> None:
         version, standings = a.plan.facts["version"], hosts.look(a.stage)
+        _nobody_away(standings)
         if not standings[host].runs(version):
             if not set(standings[host].sees) - {host}:
                 raise UserError(f"No other host would answer the users of {host} meanwhile: see `sias cluster check`.")
@@ -145,19 +146,33 @@ def _forward(host: str, what: str) -> Phase:
 def _backward(host: str) -> Phase:
     def act(a: Act) -> None:
         standings = hosts.look(a.stage, absent=True)
-        if host in standings:
+        if host in standings and not standings[host].away:
             _bring_back(a, standings, host)
         else:
             # Users of the others come first; the last phase wants it.
-            a.progress.say(f"{host} does not answer: it is left for later")
+            a.progress.say(f"{host} {'is away' if host in standings else 'does not answer'}: it is left for later")
 
     return Phase(f"back {host}", f"Bring {host} back to its former release; the schema stays", 12.0, act)
 
 
 def _all_back(act: Act) -> None:
     standings = hosts.look(act.stage)
+    _nobody_away(standings)
     for host in standings:
         _bring_back(act, standings, host)
+
+
+def _nobody_away(standings: Mapping[str, Standing]) -> None:
+    """Refuse to switch hosts while one is out of service: it would come back with another release.
+
+    Raises:
+        UserError: names it.
+    """
+    for standing in standings.values():
+        if standing.away:
+            raise UserError(
+                f"{standing.name} is away: `sias host return {standing.name} --yes`, then the same command again."
+            )
 
 
 def _bring_back(act: Act, standings: Mapping[str, Standing], host: str) -> None:

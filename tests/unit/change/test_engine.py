@@ -170,6 +170,7 @@ def test_an_interrupted_way_back_is_finished_by_rollback_alone(inventory: Invent
         run(inventory, paint)
     outcome = engine.rollback(inventory, paint, {}, progress=Progress(), load=False)
     assert paint.log == ["a", "b", "scrape", "scrape"]
+    assert outcome.held
     assert outcome.state is not None
     assert outcome.state.status == "rolled back"
 

@@ -40,6 +40,8 @@ class World:
         self.kept = {name: {OLD} for name in self.current}
         self.drained: dict[str, list[str]] = {name: [] for name in self.current}
         self.away: set[str] = set()
+        self.left: set[str] = set()
+        """Hosts that are out of service for maintenance."""
         self.alone = False
         self.log: list[str] = []
         self.trouble: dict[str, BaseException] = {}
@@ -66,7 +68,8 @@ class World:
             raise UserError("does not answer")
         return {
             name: Standing(
-                name, name[4], version, version, dict.fromkeys(self.kept[name], 0.0), ready=True, drained=self.drained[name],
+                name, name[4], version, version, dict.fromkeys(self.kept[name], 0.0), ready=True, away=name in self.left,
+                drained=self.drained[name],
                 sees=[name] if self.alone else list(self.current), free=9 << 30,
             )
             for name, version in self.current.items() if name not in self.away
@@ -220,6 +223,21 @@ def test_a_host_that_is_away_does_not_keep_the_others_from_going_back(world: Wor
     world.away = set()
     last.act(act)
     assert set(world.current.values()) == {OLD}
+
+
+def test_a_host_that_left_for_maintenance_is_waited_for_and_not_touched(world: World) -> None:
+    world.trouble["watch app-a1"] = KeyboardInterrupt()
+    with pytest.raises(UserError, match="interrupted"):
+        run(world)
+    world.left = {"app-b1"}
+    with pytest.raises(UserError, match="app-b1 is away: `sias host return app-b1 --yes`"):
+        run(world)
+    with pytest.raises(UserError, match="app-b1 is away"):
+        rollback(world)
+    assert world.current["app-a1"] == OLD  # its users do not wait for the other
+    assert not [line for line in world.log if line.startswith("app-b1")]
+    world.left = set()
+    assert rollback(world).held
 
 
 def test_a_host_is_not_drained_while_nobody_else_would_answer(world: World) -> None:

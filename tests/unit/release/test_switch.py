@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from siasops import inventory as facts
+from siasops.cluster import drain
 from siasops.drill.faults import Stage
 from siasops.release import host as hosts
 from siasops.remote import RemoteError, Result
@@ -26,6 +27,7 @@ class Fleet:
         self.log: list[str] = []
         self.apply = Result("app-a1", 0, "restarted\n", "")
         self.away: set[str] = set()
+        self.left: set[str] = set()
 
     @contextmanager
     def talk(self, host: str, command: list[str]) -> Iterator[Any]:
@@ -50,9 +52,12 @@ class Fleet:
         return self.apply
 
     def run_all(self, command: list[str], *, hosts: list[str], timeout: float) -> dict[str, Result]:
+        return {h: Result(h, 255 if h in self.away else 0, self._status(h), "no route") for h in hosts}
+
+    def _status(self, host: str) -> str:
         said = {"current": "1", "running": "1", "releases": {"1": 0.0}, "ready": True, "active": False, "drained": ["app-b1"],
-                "sees": ["app-a1"], "free": 1}  # fmt: skip
-        return {h: Result(h, 255 if h in self.away else 0, json.dumps(said), "no route") for h in hosts}
+                "away": host in self.left, "sees": ["app-a1"], "free": 1}  # fmt: skip
+        return json.dumps(said)
 
 
 @pytest.fixture
@@ -107,9 +112,15 @@ def test_a_host_whose_worker_is_down_does_not_run_its_release(fleet: Fleet) -> N
     assert not hosts.look(stage(fleet))["app-a1"].runs("1")
 
 
-def test_only_the_drains_that_are_meant_are_undone(fleet: Fleet) -> None:
+def test_only_the_drains_that_are_meant_are_undone(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    undone: list[tuple[str, str]] = []
+    monkeypatch.setattr(drain, "ready", lambda _fleet, _backends, server, *, hosts: undone.append((hosts[0], server)))
     found = hosts.look(stage(fleet))
     hosts.settle(fleet, found, "app-a2")  # type: ignore[arg-type]
-    assert fleet.log == []
+    assert undone == []
     hosts.settle(fleet, found)  # type: ignore[arg-type]
-    assert fleet.log == [f"{name} ready --server" for name in hosts.order(INVENTORY)]
+    assert undone == [(name, "app-b1") for name in hosts.order(INVENTORY)]
+    undone.clear()
+    fleet.left = {"app-b1"}  # `sias host leave` drained it on purpose
+    hosts.settle(fleet, hosts.look(stage(fleet)))  # type: ignore[arg-type]
+    assert undone == []

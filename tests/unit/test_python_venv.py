@@ -32,14 +32,14 @@ install_venv = load("install_venv")
 
 
 def make_wheel(folder: Path, name: str, body: str = "ANSWER = 42\n", tag: str = "py3-none-any") -> Path:
-    """Make a wheel that pip accepts, without a network."""
+    """Make a wheel that pip accepts, without a network; the same contents make the same file."""
     path = folder / f"{name}-1.0-{tag}.whl"
     info = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr(f"{name}.py", body)
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
-        wheel.writestr(f"{info}/RECORD", "")
+        wheel.writestr(zipfile.ZipInfo(f"{name}.py"), body)
+        wheel.writestr(zipfile.ZipInfo(f"{info}/METADATA"), f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(zipfile.ZipInfo(f"{info}/WHEEL"), f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        wheel.writestr(zipfile.ZipInfo(f"{info}/RECORD"), "")
     return path
 
 
@@ -103,10 +103,9 @@ def test_what_is_shipped_carries_its_own_hashes(tmp_path: Path, lock: Path) -> N
     assert text == f"sias-sample==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
 
 
-def archive(tmp_path: Path, lock: Path) -> tuple[Path, str]:
-    built = wheelhouse.build(
-        tmp_path / "house", "sample", lock=lock, python=PYTHON, wheels=[make_wheel(tmp_path, "sias_sample")]
-    )
+def archive(tmp_path: Path, lock: Path, body: str = "ANSWER = 42\n", *more: str) -> tuple[Path, str]:
+    wheels = [make_wheel(tmp_path, "sias_sample", body), *(make_wheel(tmp_path, name) for name in more)]
+    built = wheelhouse.build(tmp_path / "house", "sample", lock=lock, python=PYTHON, wheels=wheels)
     shipped = tmp_path / "shipped.tar"
     shipped.write_bytes(Path(built["archive"]).read_bytes())
     return shipped, built["digest"]
@@ -123,6 +122,43 @@ def test_the_link_leads_to_an_environment_that_imports_what_was_shipped(tmp_path
                             capture_output=True, text=True, check=True)  # fmt: skip
     assert answer.stdout == "42\n"
     assert not shipped.exists()
+
+
+def test_the_locks_own_wheels_are_downloaded_once(tmp_path: Path, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def download(_lock: Path, _python: str, _sources: object, into: Path) -> None:
+        asked.append(make_wheel(into, "somebody_else"))
+
+    monkeypatch.setattr(wheelhouse, "download", download)
+    archives = [archive(tmp_path, lock, f"ANSWER = {n}\n")[0].read_bytes() for n in (1, 2)]
+    assert len(asked) == 1
+    assert archives[0] != archives[1]
+    assert all(b"somebody_else-1.0" in content for content in archives)
+
+
+@pytest.mark.usefixtures("nothing_to_download")
+def test_what_has_not_changed_is_borrowed_and_nothing_of_the_lender_is_touched(tmp_path: Path, lock: Path) -> None:
+    homes = []
+    for version, body in (("1.0", "ANSWER = 42\n"), ("2.0", "ANSWER = 43\n")):
+        shipped, digest = archive(tmp_path, lock, body, "somebody_else")
+        homes.append(install_venv.install(shipped, tmp_path / "opt" / version, digest, Path(sys.executable), PYTHON))
+    inodes = [next(home.rglob("somebody_else.py")).stat().st_ino for home in homes]
+    assert inodes[0] == inodes[1]
+    for home, answer in zip(homes, ("42", "43"), strict=True):
+        code = "import sias_sample, somebody_else, sys; print(sias_sample.ANSWER, sys.prefix)"
+        done = subprocess.run([home / "bin" / "python", "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [answer, str(home)]
+        assert str(home) in (home / "bin" / "activate").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("nothing_to_download")
+def test_an_environment_with_other_projects_lends_nothing(tmp_path: Path, lock: Path) -> None:
+    shipped, digest = archive(tmp_path, lock, "ANSWER = 42\n", "gone_since")
+    install_venv.install(shipped, tmp_path / "opt" / "1.0", digest, Path(sys.executable), PYTHON)
+    shipped, digest = archive(tmp_path, lock)
+    home = install_venv.install(shipped, tmp_path / "opt" / "2.0", digest, Path(sys.executable), PYTHON)
+    assert not list(home.rglob("gone_since.py"))
 
 
 @pytest.mark.usefixtures("nothing_to_download")

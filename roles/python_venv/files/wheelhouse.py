@@ -90,7 +90,8 @@ def build(
 ) -> dict[str, object]:
     """Make `<root>/<name>-<digest>-py<python>.tar` unless it is there.
 
-    An interrupted build leaves nothing by that name.
+    An interrupted build leaves nothing by that name. What the lock alone asks for is an archive of its own: a release that
+    changes nothing but this project's wheel downloads nothing.
     """
     for path in (lock, *wheels):
         if not path.is_file():
@@ -98,6 +99,9 @@ def build(
     digest = digest_of(lock, python, wheels)
     archive = root / f"{name}-{digest}-py{python}.tar"
     root.mkdir(parents=True, exist_ok=True)
+    base = None
+    if wheels and not archive.exists():
+        base = str(build(root, name, lock=lock, python=python, sources=sources)["archive"])
     # Several hosts ask at once: one builds, the others wait and find it.
     with (root / f".{name}-{python}.lock").open("w", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -107,7 +111,11 @@ def build(
             scratch = Path(scratch_name)
             house = scratch / "wheels"
             house.mkdir()
-            download(lock, python, sources, house)
+            if base is None:
+                download(lock, python, sources, house)
+            else:
+                with tarfile.open(base) as tar:
+                    tar.extractall(scratch, filter="data")
             for wheel in wheels:
                 shutil.copy2(wheel, house)
             (house / "requirements.txt").write_text(requirements(list(house.glob("*.whl"))), encoding="utf-8")

@@ -173,13 +173,15 @@ def remove(green: Green) -> None:
 
 def sound(green: Green, database: str) -> tuple[bool, str]:
     """Whether every page and every index of a database is whole (pg_amcheck, with every row looked up in its indexes)."""
+    where = f"-h /var/run/postgresql -p {green.port}"
+    psql = f"{green.program(green.new, 'psql')} -X -q {where} -d {shlex.quote(database)}"
+    there = _said(green, f"{psql} -At -c \"SELECT 1 FROM pg_extension WHERE extname = 'amcheck'\"") == "1"
     done = _postgres(
         green,
-        # Its extension comes and goes, though the schema is frozen.
+        # Its extension comes and goes where blue has none, though the schema is frozen.
         "export PGOPTIONS='-c sias.migration=on';"
-        f" {green.program(green.new, 'pg_amcheck')} -h /var/run/postgresql -p {green.port} --install-missing=pg_catalog"
-        f" --heapallindexed -j 2 {shlex.quote(database)} && {green.program(green.new, 'psql')} -X -q -h /var/run/postgresql"
-        f" -p {green.port} -d {shlex.quote(database)} -c 'DROP EXTENSION amcheck'",
+        f" {green.program(green.new, 'pg_amcheck')} {where} --install-missing=pg_catalog --heapallindexed -j 2"
+        f" {shlex.quote(database)}" + ("" if there else f" && {psql} -c 'DROP EXTENSION amcheck'"),
         limit=COPY_LIMIT,
         check=False,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.unit.drill.conftest import Server, private
 
 SOURCES = Path(__file__).parents[2] / "roles" / "patroni" / "files"
 
@@ -167,3 +170,27 @@ def test_what_is_no_verifier_matches_nothing(verifier: str | None) -> None:
 @given(st.text(min_size=1, max_size=40), st.binary(min_size=8, max_size=32))
 def test_every_password_matches_the_verifier_made_of_it(password: str, salt: bytes) -> None:
     assert database.matches(database.scram_verifier(password, salt, 2), password)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with private(tmp_path_factory.mktemp("patroni")) as made:
+        yield made
+
+
+def test_the_database_is_made_once_and_every_index_of_it_can_be_checked(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "connect", server.connect)
+    wanted_database = {
+        "database": "sias", "owner": "sias_owner", "application": "sias_app", "monitor": "sias_monitor", "drill": None,
+        "passwords": dict.fromkeys(("sias_owner", "sias_app", "sias_monitor"), "secret"),
+        "connection_limits": {"sias_app": 120}, "check": True,
+    }  # fmt: skip
+    assert "database sias made" in database.apply(wanted_database)
+    wanted_database["check"] = False
+    assert {"database sias made", "grants in sias", "extensions in postgres"} <= set(database.apply(wanted_database))
+    assert database.apply(wanted_database) == []
+    for name in ("sias", "postgres"):
+        with server.connect(name) as connection:
+            connection.execute("SELECT pg_catalog.bt_index_check('pg_class_oid_index'::regclass, true)")

@@ -31,6 +31,8 @@ ITERATIONS = 4096
 UNLIMITED = -1
 SOCKET = "/var/run/postgresql"
 ATTRIBUTES = ("rolsuper", "rolcreaterole", "rolcreatedb", "rolcanlogin", "rolreplication", "rolbypassrls")
+AMCHECK = sql.SQL("CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA pg_catalog")
+"""Says whether indexes are whole, for superusers. In every database that holds data: a standby cannot make it when asked."""
 MAINTAINED = ("postgres", "replicator", "rewinder")
 """Roles that Patroni makes; only their passwords are kept here."""
 
@@ -125,6 +127,7 @@ def grants(wanted: dict[str, Any]) -> list[sql.Composed]:
         defaults + sql.SQL("GRANT USAGE, SELECT ON SEQUENCES TO {}").format(application),
         sql.SQL("GRANT pg_monitor TO {}").format(monitor),
         sql.SQL("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").format(),
+        AMCHECK.format(),
     ]
     if wanted["drill"]:
         drill = sql.Identifier(wanted["drill"])
@@ -159,17 +162,23 @@ def apply(wanted: dict[str, Any]) -> list[str]:
             change.do(connection, statement, f"database {wanted['database']} made")
             if change.check:
                 return change.what
-    with connect(wanted["database"]) as connection:
+    keep(wanted["database"], grants(wanted), "grants", change)
+    keep("postgres", [AMCHECK.format()], "extensions", change)
+    return change.what
+
+
+def keep(database: str, statements: list[sql.Composed], what: str, change: Change) -> None:
+    """Apply statements in one transaction, which is rolled back when it changes nothing, or only checks."""
+    with connect(database) as connection:
         connection.execute("SET client_min_messages = warning")
         connection.execute("BEGIN")
         before = state_of(connection)
-        for grant in grants(wanted):
-            connection.execute(grant)
+        for statement in statements:
+            connection.execute(statement)
         differs = state_of(connection) != before
         connection.execute("COMMIT" if differs and not change.check else "ROLLBACK")
         if differs:
-            change.what.append(f"grants in {wanted['database']}")
-    return change.what
+            change.what.append(f"{what} in {database}")
 
 
 def main() -> int:

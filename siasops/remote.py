@@ -180,6 +180,15 @@ class Fleet:
         for name in hosts:
             self._forget(name)
 
+    def rebuilt(self, hosts: Iterable[str]) -> None:
+        """Reach hosts that were made anew under their names: other machines, with other keys."""
+        from pyinfra.connectors.sshuserclient import client  # noqa: PLC0415 - as in _Connection
+
+        self.forget(hosts)
+        # Kept for the life of the process otherwise, with the keys of machines that are gone.
+        client.get_host_keys.cache.clear()
+        client.get_ssh_config.cache.clear()
+
     def close(self) -> None:
         """Close every connection; never raises."""
         with self._lock:

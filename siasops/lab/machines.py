@@ -13,7 +13,7 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import yaml
 from siasops.errors import USAGE, UserError
 from siasops.inventory import ROOT, Host, Inventory
 from siasops.lab.network import CACHE
-from siasops.lab.owners import HOME, Owner, environment_of, forget, owner
+from siasops.lab.owners import HOME, Owner, environment_of, forget, owner, require_own
 from siasops.lab.provider import Lxc, provider
 
 CONTAINERS = Path("/var/lib/lxc")
@@ -237,6 +237,32 @@ def start(inventory: Inventory, release: str, say: Say) -> None:
     wait_for_ssh(inventory)
 
 
+def rebuild(inventory: Inventory, name: str, release: str, say: Say) -> None:
+    """Make one machine anew, bare, on a release of its own; the others are left alone. Nothing of its data is left.
+
+    Args:
+        inventory: the environment.
+        name: the machine.
+        release: its Debian.
+        say: told what is done.
+
+    Raises:
+        UserError: another checkout built this lab, or Vagrant cannot make it.
+    """
+    power = provider(inventory)
+    if not isinstance(power, Lxc):
+        raise UserError(f"{power.name}: this project makes single machines anew as containers only; do it by hand.")
+    require_own(inventory)
+    build_box(inventory, release, say)
+    remove_container(power.container(name))
+    shutil.rmtree(inventory.state / "vagrant" / "machines" / name, ignore_errors=True)
+    _forget_host_keys(inventory, {name})
+    _forget_other_box(inventory, release)
+    vagrant(inventory, release, "up", "--no-provision", name)
+    write_ssh_config(inventory)
+    wait_for_ssh(inventory, [name])
+
+
 def _forget_host_keys(inventory: Inventory, names: set[str]) -> None:
     """A machine that is made anew has another key; only machines that this run makes are forgotten."""
     known = inventory.state / "known_hosts"
@@ -293,14 +319,14 @@ def ssh(
     )
 
 
-def wait_for_ssh(inventory: Inventory, deadline: float = SSH_DEADLINE_S) -> None:
-    """Wait until every machine has finished booting.
+def wait_for_ssh(inventory: Inventory, names: Iterable[str] | None = None, deadline: float = SSH_DEADLINE_S) -> None:
+    """Wait until every machine, or each of those named, has finished booting.
 
     Raises:
         UserError: naming the machines that do not answer, with what ssh said.
     """
     end = time.monotonic() + deadline
-    missing = dict.fromkeys(inventory.hosts, "not tried")
+    missing = dict.fromkeys(inventory.hosts if names is None else names, "not tried")
     while missing:
         for name in list(missing):
             answer = ssh(inventory, name, "systemctl", "is-system-running", "--wait", timeout=60)

@@ -17,6 +17,7 @@ COMMANDS = {
     "switchover": "siasops.cluster.cli:switchover",
     "release": "siasops.release.cli:release",
     "host": "siasops.cluster.cli:host",
+    "upgrade": "siasops.upgrade.cli:upgrade",
     "migrate": "siasops.migrate.cli:migrate",
     "guard": "siasops.guard.cli:guard",
     "backup": "siasops.backup.cli:backup",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,31 +18,15 @@ from siasops.cluster.check import Line, check
 from siasops.cluster.client import Asker
 from siasops.cluster.view import View, look
 from siasops.drill.faults import Stage
-from siasops.errors import UserError
-from siasops.inventory import ROOT, Inventory
+from siasops.inventory import Inventory
 from siasops.remote import Fleet
-from siasops.upgrade import documents, hosts
-from siasops.upgrade.hosts import BOOT_NEED, NEEDED, SPARE, Found, Offer
+from siasops.upgrade import documents, hosts, wheels
+from siasops.upgrade.hosts import BOOT_NEED, NEEDED, SPARE, Found, Offer, Road
 
 KIND = "debian_upgrade"
 """As in the release calendar."""
-
-
-@dataclass(frozen=True)
-class Road:
-    """What an upgrade goes from and to: releases, their codenames."""
-
-    old: str
-    new: str
-    old_name: str
-    new_name: str
-
-    @classmethod
-    def of(cls, inventory: Inventory, facts: Mapping[str, Any]) -> Road:
-        """Make it from a plan's facts."""
-        known = inventory.facts["sias_debian"]
-        old, new = facts["from"], facts["to"]
-        return cls(old, new, known[old]["codename"], known[new]["codename"])
+OURS = re.compile(r"sias|patroni|etcd|haproxy|keepalived|pgbouncer|pgbackrest|gluster|prometheus|nftables|ssh")
+"""Units that the platform stands on; what else a machine's own Debian fails to start is not this upgrade's."""
 
 
 def lines(stage: Stage, facts: Mapping[str, Any]) -> list[Line]:
@@ -52,7 +34,7 @@ def lines(stage: Stage, facts: Mapping[str, Any]) -> list[Line]:
     inventory, fleet = stage.inventory, stage.fleet
     road, chosen = Road.of(inventory, facts), [*facts["early"], *facts["late"], *facts["last"]]
     view = look(inventory, fleet)
-    cluster = check(view)
+    cluster, states = check(view), hosts.states(fleet, chosen)
     return [
         _all("The platform could lose a host now", cluster, "Mend that first: one host after the other will be away."),
         _nobody_away(fleet),
@@ -61,8 +43,8 @@ def lines(stage: Stage, facts: Mapping[str, Any]) -> list[Line]:
         *_backups(inventory, fleet),
         *restores(inventory, fleet),
         _documents(inventory, fleet),
-        *packages(road, hosts.states(fleet, chosen)),
-        *room(road, hosts.states(fleet, chosen), hosts.offers(fleet, chosen, road.old_name, road.new_name)),
+        *packages(road, states),
+        *room(road, states, hosts.offers(fleet, chosen, road.old_name, road.new_name)),
         _calendar(inventory, cluster),
     ]
 
@@ -80,12 +62,11 @@ def verified(stage: Stage, facts: Mapping[str, Any]) -> list[Line]:
     ]
     view = look(inventory, fleet)
     majors = sorted({member.version.split(".")[0] for member in view.members if member.answers})
+    listed = fleet.run_all("systemctl list-units --failed --plain --no-legend | cut -d ' ' -f 1", timeout=30.0)
     failed = {
-        name: answer.stdout.split()
-        for name, answer in fleet.run_all(
-            "systemctl list-units --failed --plain --no-legend | cut -d ' ' -f 1", timeout=30.0
-        ).items()
-        if answer.stdout.strip()
+        name: units
+        for name, answer in listed.items()
+        if (units := [unit for unit in answer.stdout.split() if OURS.match(unit)])
     }
     return [
         Line(not wrong, f"Every host runs Debian {road.new}", "; ".join(wrong) or f"{len(states)} hosts, every package whole"),
@@ -213,17 +194,6 @@ def restores(inventory: Inventory, fleet: Fleet, *, now: float | None = None) ->
         )
 
 
-def built(inventory: Inventory) -> dict[str, Any]:
-    """Build the application's release from this checkout: what `site.yml` would deploy."""
-    command = [sys.executable, "roles/application/files/build_release.py", "--project", "app", "--root",
-               str(inventory.var / "wheelhouse" / "releases")]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
-    if done.returncode != 0:
-        raise UserError(f"The application's release could not be built here: {done.stderr.strip()[-300:]}")
-    release: dict[str, Any] = json.loads(done.stdout)
-    return release
-
-
 def _nobody_away(fleet: Fleet) -> Line:
     absent = absence.away(fleet)
     action = f"`sias host return {absent[0]} --yes`." if absent else ""
@@ -232,7 +202,7 @@ def _nobody_away(fleet: Fleet) -> Line:
 
 def _release(inventory: Inventory, fleet: Fleet) -> Line:
     """Whether this checkout's release is the one that runs: each host is deployed from here after its upgrade."""
-    wanted = str(built(inventory)["version"])
+    wanted = str(wheels.release(inventory)["version"])
     names = [host.name for host in inventory.group("applications")]
     answers = fleet.run_all("readlink /opt/sias/current", hosts=names, timeout=15.0)
     runs = {name: answer.stdout.strip().rsplit("/", 1)[-1] for name, answer in answers.items()}

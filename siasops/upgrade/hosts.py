@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from siasops.inventory import Inventory
 from siasops.remote import Fleet, RemoteError, Result, wait_until
 
 HOME = "/var/lib/sias-debian"
@@ -33,6 +35,23 @@ NEEDED = re.compile(
     r"|python3(\.\d+)?|python3-(apt|venv|prometheus-client)|prometheus.*|openssh-server|sudo|systemd|nftables)"
 )
 """Packages that the upgrade may replace and must not take away."""
+
+
+@dataclass(frozen=True)
+class Road:
+    """What an upgrade goes from and to: releases, and their codenames."""
+
+    old: str
+    new: str
+    old_name: str
+    new_name: str
+
+    @classmethod
+    def of(cls, inventory: Inventory, facts: Mapping[str, Any]) -> Road:
+        """Make it from a plan's facts."""
+        known = inventory.facts["sias_debian"]
+        old, new = facts["from"], facts["to"]
+        return cls(old, new, known[old]["codename"], known[new]["codename"])
 
 
 @dataclass(frozen=True)
@@ -165,15 +184,13 @@ def download(fleet: Fleet, hosts: Iterable[str], old: str, new: str) -> None:
             raise RemoteError(f"{host} could not fetch its packages: {(answer.stderr or answer.stdout).strip()[-400:]}")
 
 
-def upgrade(fleet: Fleet, host: str, old: str, new: str, release: str, say: Callable[[str], None]) -> None:  # noqa: PLR0917 - one host's
+def upgrade(fleet: Fleet, host: str, road: Road, say: Callable[[str], None]) -> None:
     """Upgrade a host's packages, or go on with it, or follow what still runs. Harmless when it is done.
 
     Args:
         fleet: connections.
         host: the host, away from everything it serves.
-        old: codename of the present release.
-        new: codename of the next.
-        release: its number.
+        road: from where to where.
         say: told every few seconds how far it is.
 
     Raises:
@@ -181,12 +198,12 @@ def upgrade(fleet: Fleet, host: str, old: str, new: str, release: str, say: Call
     """
     found = state(fleet, host)
     if found.unit not in RUNNING:
-        if found.debian == release and found.result == "done" and not found.audit:
+        if found.debian == road.new and found.result == "done" and not found.audit:
             return
         fleet.run(host, f"mkdir -p {HOME} && cat >{HOME}/on_host.sh", stdin=_script(), check=True)
-        fleet.run(host, ["sh", f"{HOME}/on_host.sh", "start", old, new], timeout=60.0, check=True)
+        fleet.run(host, ["sh", f"{HOME}/on_host.sh", "start", road.old_name, road.new_name], timeout=60.0, check=True)
     found = _follow(fleet, host, say)
-    if found.result != "done" or found.debian != release:
+    if found.result != "done" or found.debian != road.new:
         tail = fleet.run(host, ["tail", "-n", "12", f"{HOME}/log"], timeout=30.0).stdout.strip()
         raise RemoteError(
             f"{host}: the upgrade of its packages failed; the host is away and the others serve. Mend what its log says "

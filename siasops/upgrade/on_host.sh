@@ -54,9 +54,8 @@ state() {
   echo "free=$(df -Pk / | awk 'END { print $4 }')"
   echo "free_boot=$(df -Pk /boot | awk 'END { print $4 }')"
   echo "kernel=$(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' 'linux-image-*' 2>/dev/null | grep -c '^ii' || :)"
-  for target in $(apt-get indextargets --format '$(SOURCESENTRY)|$(RELEASE)|$(ORIGIN)' 'Created-By: Packages' | grep -v '/sias-' || :); do
-    echo "source=${target#*|}"
-  done
+  apt-get indextargets --format '$(SOURCESENTRY)|$(RELEASE)|$(ORIGIN)' 'Created-By: Packages' |
+    sed -n '/^[^|]*[/]sias-/d; s/^[^|]*|/source=/p'
   echo "unit=$(systemctl is-active "$unit" 2>/dev/null || :)"
   echo "result=$(cat "$home/result" 2>/dev/null || :)"
   echo "said=$(tail -n 1 "$home/log" 2>/dev/null | tr -d '\r' | cut -c 1-160 || :)"

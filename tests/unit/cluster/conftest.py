@@ -1,14 +1,18 @@
-"""A lab in which everything is right, from answers that were recorded there."""
+"""A lab in which everything is right, from answers that were recorded there; and hosts that do as they are told."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import pytest
 
 from siasops import inventory as facts
 from siasops.cluster.view import APPLICATION_UNITS, Brick, Front, RoomAddress, View, members_of, voters_of
 from siasops.inventory import Inventory
+from siasops.remote import RemoteError, Result
 
 PRIMARY = json.loads(
     '{"state": "running", "role": "primary", "server_version": 150020, "xlog": {"location": 100663392}, "timeline": 1,'
@@ -29,6 +33,49 @@ ETCD = {
     for name, member in (("db-a1", "8000039638469076230"), ("db-b1", "9273843595261946718"), ("witness", ETCD_LEADER))
 }
 HEALTH = {name: {"health": "true"} for name in ETCD}
+
+
+class Hosts:
+    """Hosts that do as they are told; `log` is what they were told, in order. The standard input is not part of it."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self.log: list[tuple[str, str]] = []
+        self.answers: list[tuple[str, str, Callable[[], Result | str]]] = []
+        self.hosts = list(inventory.hosts)
+
+    def when(self, host: str, pattern: str, answer: Callable[[], Result | str]) -> None:
+        self.answers.insert(0, (host, pattern, answer))
+
+    def run(self, host: str, command: str | list[str], *, check: bool = False, **options: Any) -> Result:
+        line = command if isinstance(command, str) else " ".join(command)
+        self.log.append((host, line))
+        result = Result(host, 1 if line.startswith(("test -e", "pgrep")) else 0, "", "")
+        for name, pattern, answer in self.answers:
+            if name in {host, "*"} and re.search(pattern, line):
+                said = answer()
+                result = said if isinstance(said, Result) else Result(host, 0, said, "")
+                break
+        if check and not result.ok:
+            raise RemoteError(f"{host}: {line}")
+        for word in result.stdout.splitlines() if options.get("tell") else ():
+            options["tell"](host, word)
+        return result
+
+    def run_each(self, commands: Mapping[str, str | list[str]], **options: Any) -> dict[str, Result]:
+        return {host: self.run(host, command, **options) for host, command in commands.items()}
+
+    def run_all(self, command: str | list[str], *, hosts: Iterable[str] | None = None, **_: Any) -> dict[str, Result]:
+        return {host: self.run(host, command) for host in (self.hosts if hosts is None else hosts)}
+
+    def forget(self, hosts: Iterable[str]) -> None:
+        pass
+
+    def told(self, pattern: str) -> list[tuple[str, str]]:
+        return [(host, line) for host, line in self.log if re.search(pattern, line)]
+
+    def position(self, host: str, pattern: str) -> int:
+        return next(n for n, (name, line) in enumerate(self.log) if name == host and re.search(pattern, line))
 
 
 @pytest.fixture(scope="module")

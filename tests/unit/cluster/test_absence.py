@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from siasops.console import Progress
 from siasops.errors import UserError
 from siasops.inventory import ROOT, Inventory
 from siasops.remote import RemoteError, Result
+from tests.unit.cluster.conftest import Hosts
 
 STATISTICS = """# pxname,svname,qcur,qmax,scur,smax
 web_ready,app-b1,0,0,{web},9
@@ -25,46 +25,6 @@ web_live,app-b1,0,0,0,9
 pg_replicas,db-b1,0,0,{reads},9
 pg_primary,db-b1,0,0,7,9
 """
-
-
-class Hosts:
-    """Hosts that do as they are told; `log` is what they were told, in order."""
-
-    def __init__(self, inventory: Inventory) -> None:
-        self.inventory = inventory
-        self.log: list[tuple[str, str]] = []
-        self.answers: list[tuple[str, str, Callable[[], Result | str]]] = []
-        self.hosts = list(inventory.hosts)
-
-    def when(self, host: str, pattern: str, answer: Callable[[], Result | str]) -> None:
-        self.answers.insert(0, (host, pattern, answer))
-
-    def run(self, host: str, command: str | list[str], *, check: bool = False, **options: Any) -> Result:
-        line = command if isinstance(command, str) else " ".join(command)
-        self.log.append((host, line))
-        result = Result(host, 1 if line.startswith(("test -e", "pgrep")) else 0, "", "")
-        for name, pattern, answer in self.answers:
-            if name in {host, "*"} and re.search(pattern, line):
-                said = answer()
-                result = said if isinstance(said, Result) else Result(host, 0, said, "")
-                break
-        if check and not result.ok:
-            raise RemoteError(f"{host}: {line}")
-        for word in result.stdout.splitlines() if options.get("tell") else ():
-            options["tell"](host, word)
-        return result
-
-    def run_each(self, commands: Mapping[str, str | list[str]], **options: Any) -> dict[str, Result]:
-        return {host: self.run(host, command, **options) for host, command in commands.items()}
-
-    def run_all(self, command: str | list[str], *, hosts: Iterable[str] | None = None, **_: Any) -> dict[str, Result]:
-        return {host: self.run(host, command) for host in (self.hosts if hosts is None else hosts)}
-
-    def told(self, pattern: str) -> list[tuple[str, str]]:
-        return [(host, line) for host, line in self.log if re.search(pattern, line)]
-
-    def position(self, host: str, pattern: str) -> int:
-        return next(n for n, (name, line) in enumerate(self.log) if name == host and re.search(pattern, line))
 
 
 @pytest.fixture

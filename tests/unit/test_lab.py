@@ -190,3 +190,31 @@ def test_the_power_of_another_checkout_s_machines_is_left_alone(machine: Machine
     own(checkout="/elsewhere")
     with pytest.raises(UserError, match="/elsewhere built the lab that is on this machine"):
         getattr(Lxc(machine.inventory), act)(machine.inventory.hosts.values())
+
+
+def test_one_machine_is_made_anew_and_the_others_stay(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    own()
+    gone, kept = machine.container("db-a1"), machine.container("db-b1")
+    inventory, told = machine.inventory, []
+    (inventory.state / "known_hosts").write_text(
+        "db-a1 ssh-ed25519 AAA\n192.168.56.11 ssh-ed25519 AAA\ndb-b1 ssh-ed25519 BBB\n"
+    )
+    monkeypatch.setattr(machines, "build_box", lambda *_: None)
+    monkeypatch.setattr(machines, "box", lambda *_: Path("bookworm.box"))
+    monkeypatch.setattr(machines, "vagrant", lambda _, release, *words: told.append((release, *words)))
+    monkeypatch.setattr(machines, "wait_for_ssh", lambda _, names: told.append(tuple(names)))
+    machines.rebuild(inventory, "db-a1", "12", machine.said.append)
+    assert not gone.exists()
+    assert not (inventory.state / "vagrant" / "machines" / "db-a1").exists()
+    assert kept.exists()
+    assert (inventory.state / "vagrant" / "machines" / "db-b1").exists()
+    assert (inventory.state / "known_hosts").read_text() == "db-b1 ssh-ed25519 BBB\n"
+    assert told == [("12", "up", "--no-provision", "db-a1"), ("db-a1",)]
+
+
+def test_a_machine_of_another_checkout_is_not_made_anew(machine: Machine) -> None:
+    own(checkout="/elsewhere")
+    path = machine.container("db-a1")
+    with pytest.raises(UserError, match="/elsewhere"):
+        machines.rebuild(machine.inventory, "db-a1", "12", machine.said.append)
+    assert path.exists()

@@ -63,3 +63,17 @@ def test_waiting_ends_with_its_condition_or_its_deadline() -> None:
     with pytest.raises(remote.RemoteError, match=r"never: not so within 0\.1 s"):
         remote.wait_until(lambda: False, "never", deadline=0.1, every=0.01)
     assert time.monotonic() - begin < 2
+
+
+def test_the_keys_of_a_machine_that_was_made_anew_are_read_again(nowhere: Inventory, tmp_path: Path) -> None:
+    from pyinfra.connectors.sshuserclient import client  # noqa: PLC0415
+
+    known = tmp_path / "known_hosts"
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+    known.write_text(f"db-a1 {key}\n")
+    assert "db-a1" in client.get_host_keys((str(known),))
+    known.write_text("")
+    assert "db-a1" in client.get_host_keys((str(known),)), "pyinfra no longer keeps keys: Fleet.rebuilt needs less"
+    with remote.connect(nowhere) as fleet:
+        fleet.rebuilt(["db-a1"])
+    assert "db-a1" not in client.get_host_keys((str(known),))

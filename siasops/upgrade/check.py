@@ -183,6 +183,8 @@ def restores(inventory: Inventory, fleet: Fleet, *, now: float | None = None) ->
     records = [json.loads(answer.stdout) for answer in answers.values() if answer.ok]
     limit = float(inventory.objectives["restore_proven_age"])
     for letter in inventory.rooms:
+        # A host of its own room keeps the record of its repository; one that others prove elsewhere is not noted.
+        here = inventory.group("databases", room=letter)[0].name
         mine = [record for record in records if record.get("repository") == letter]
         proven = max((float(record.get("proven", 0)) for record in mine), default=0.0)
         good = moment - proven <= limit
@@ -190,7 +192,7 @@ def restores(inventory: Inventory, fleet: Fleet, *, now: float | None = None) ->
             good,
             f"Room {letter}'s repository was proven to restore",
             f"{backups.hours(moment - proven)} ago (at most {backups.hours(limit)})" if proven else "never",
-            "" if good else f"`sias backup restore --room {letter} --to-latest`.",
+            "" if good else f"`sias backup restore --room {letter} --to-latest --on {here}`.",
         )
 
 

@@ -237,6 +237,12 @@ def _converge(act: Act, *, host: str) -> None:
     inventory, groups = act.inventory, act.inventory.hosts[host].groups
     if "bricks" in groups:
         documents.wait_joined(inventory, act.fleet, host)
+    if "databases" in groups:
+        # The reboot started it on the former Python, and the playbook restarts no Patroni that runs. Nobody waits for it yet.
+        python = inventory.facts["sias_debian"][act.plan.facts["to"]]["python"]
+        running = "$(readlink /proc/$(systemctl show -P MainPID patroni)/exe)"
+        line = f'test "{running}" = /usr/bin/python{python} || systemctl stop patroni'
+        act.fleet.run(host, line, timeout=absence.STOP_LIMIT, check=True)
     deploy.playbook(inventory, "site", say=act.progress.say, arguments=("--limit", host))
     if "databases" in groups:
         _prove(act, host)

@@ -278,6 +278,16 @@ def test_one_that_sorts_otherwise_is_not_read_from_until_its_indexes_are_built_a
     assert {host for host, _ in hosts.told("pg_replicas/db-b1 state ready")} == {"app-a1", "app-b1"}
 
 
+def test_patroni_runs_on_the_new_python_when_its_host_is_deployed(
+    act: Act, hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(procedure, "_prove", lambda *_: None)
+    monkeypatch.setattr(procedure.deploy, "playbook", lambda _i, name, **o: hosts.run("x", f"{name} {o['arguments']}"))
+    procedure._converge(act, host="db-b1")
+    assert hosts.position("db-b1", r"= /usr/bin/python3\.13 \|\| systemctl stop patroni") < hosts.position("x", "site")
+    assert hosts.told("site") == [("x", "site ('--limit', 'db-b1')")]
+
+
 def test_text_is_noted_once_before_a_database_host_leaves(
     act: Act, text: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,12 +114,15 @@ class Debian(Procedure):
         """See `Procedure.verify`."""
         return check.verified(stage, plan.facts)
 
-    def plan_back(self, stage: Stage, last: State, wanted: Mapping[str, Any]) -> Plan:
+    def plan_back(self, stage: Stage, last: State | None, wanted: Mapping[str, Any]) -> Plan:
         """See `Procedure.plan_back`.
 
         Raises:
-            UserError: it was settled.
+            UserError: it was settled, or there was none.
         """
+        found = super().plan_back(stage, last, wanted)
+        if last is None:
+            return found
         if last.notes.get("settled"):
             raise UserError(
                 f"{last.story} was settled on {last.notes['settled']}: its documents can be read by Debian "
@@ -128,7 +131,7 @@ class Debian(Procedure):
         states = hosts.states(stage.fleet, stage.inventory.hosts)
         if all(found is not None and found.debian == last.facts["from"] and found.whole for found in states.values()):
             return Plan(last.story, nothing=f"Every host runs Debian {last.facts['from']}; nothing to go back from.")
-        return super().plan_back(stage, last, wanted)
+        return found
 
 
 def order(inventory: Inventory, left: Iterable[str], primary_room: str) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class Debian(Procedure):
                 f"{last.facts['to']} alone, and there is no way back."
             )
         states = hosts.states(stage.fleet, stage.inventory.hosts)
-        if all(found is not None and found.debian == last.facts["from"] and found.whole for found in states.values()):
+        if all(one is not None and one.debian == last.facts["from"] and one.whole for one in states.values()):
             return Plan(last.story, nothing=f"Every host runs Debian {last.facts['from']}; nothing to go back from.")
         return found
 

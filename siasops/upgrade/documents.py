@@ -106,8 +106,8 @@ def wait_joined(inventory: Inventory, fleet: Fleet, host: str) -> None:
 
 
 def peers(text: str) -> dict[str, str]:
-    """Read `gluster peer status`: the state of each peer, by its name."""
-    return {name: state.strip() for name, state in _PEER.findall(text)}
+    """Read `gluster peer status`: the state of each peer, by its name in the inventory; some learn it with its domain."""
+    return {name.partition(".")[0]: state.strip() for name, state in _PEER.findall(text)}
 
 
 def versions(inventory: Inventory, fleet: Fleet) -> tuple[int, int]:

@@ -25,10 +25,10 @@ Hostname: app-b1
 Uuid: 22222222-0000-0000-0000-000000000000
 State: {state}
 
-Hostname: witness
+Hostname: witness.sias.internal
 Uuid: 33333333-0000-0000-0000-000000000000
 Other names:
-witness.sias.internal
+witness
 State: Peer in Cluster (Connected)
 """
 CONNECTED = "Peer in Cluster (Connected)"

@@ -154,6 +154,21 @@ def test_a_refused_host_is_not_touched(lab: Inventory, hosts: Hosts, looked: lis
     assert {line for _, line in hosts.log} == {f"test -e {absence.MARK}"}
 
 
+def test_a_look_that_fails_once_is_waited_out_and_one_that_goes_on_failing_is_not(
+    lab: Inventory, hosts: Hosts, view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = replace(view, fronts=(replace(view.fronts[0], ready=False), *view.fronts[1:]))
+    monkeypatch.setattr(absence, "LEAVE_LIMIT", 1.5)
+    monkeypatch.setattr(absence, "look", lambda *_: busy)
+    with pytest.raises(UserError, match="app-b1 may not leave.*does not answer 200"):
+        absence.leave(lab, hosts, "app-b1", Progress())  # type: ignore[arg-type]
+    assert not hosts.told("date -Is")
+    seen = iter([busy, view])
+    monkeypatch.setattr(absence, "look", lambda *_: next(seen, users_moved(view)))
+    absence.leave(lab, hosts, "app-b1", Progress())  # type: ignore[arg-type]
+    assert hosts.told("systemctl stop sias-web")
+
+
 def test_a_standby_counts_again_only_when_it_has_caught_up(
     lab: Inventory, hosts: Hosts, view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,7 +160,7 @@ def test_a_look_that_fails_once_is_waited_out_and_one_that_goes_on_failing_is_no
     busy = replace(view, fronts=(replace(view.fronts[0], ready=False), *view.fronts[1:]))
     monkeypatch.setattr(absence, "LEAVE_LIMIT", 1.5)
     monkeypatch.setattr(absence, "look", lambda *_: busy)
-    with pytest.raises(UserError, match="app-b1 may not leave.*does not answer 200"):
+    with pytest.raises(UserError, match=r"app-b1 may not leave.*does not answer 200"):
         absence.leave(lab, hosts, "app-b1", Progress())  # type: ignore[arg-type]
     assert not hosts.told("date -Is")
     seen = iter([busy, view])

@@ -115,7 +115,9 @@ def build(
                 download(lock, python, sources, house)
             else:
                 with tarfile.open(base) as tar:
-                    tar.extractall(scratch, filter="data")
+                    # Debian 12's Python 3.11.2 does not know the filter yet.
+                    safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+                    tar.extractall(scratch, **safely)  # noqa: S202 - made below, in this folder
             for wheel in wheels:
                 shutil.copy2(wheel, house)
             (house / "requirements.txt").write_text(requirements(list(house.glob("*.whl"))), encoding="utf-8")

@@ -15,10 +15,10 @@ VENV := var/venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/var/tools:$(PATH)
 
-# What a bare Debian 12 lacks. For the application's tests: PostgreSQL, of which they start a private cluster themselves,
-# Pango and a font (PDF), Chromium (end to end); it opens the page of monitoring/consoles in its test, too.
+# What a bare Debian 12 lacks. For the application's tests: PostgreSQL and slapd, of which they start private servers
+# themselves, Pango and a font (PDF), Chromium (end to end); it opens the page of monitoring/consoles in its test, too.
 PACKAGES := python3 python3-venv openssh-client iproute2 nftables debian-archive-keyring \
-  lxc vagrant vagrant-lxc mmdebstrap apt-cacher-ng postgresql \
+  lxc vagrant vagrant-lxc mmdebstrap apt-cacher-ng postgresql slapd \
   libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core chromium chromium-driver
 
 define say
@@ -102,6 +102,7 @@ var/.packages: Makefile
 	  $(SUDO) install -d /etc/postgresql-common/createcluster.d; \
 	  [ -e /usr/bin/pg_ctlcluster ] || echo 'create_main_cluster = false' \
 	    | $(SUDO) tee /etc/postgresql-common/createcluster.d/sias.conf >/dev/null; \
+	  [ -e /usr/sbin/slapd ] || { $(SUDO) install -d /etc/ldap; $(SUDO) touch /etc/ldap/noslapd; }; \
 	  $(SUDO) apt-get update -qq; \
 	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >var/packages.log 2>&1 \
 	    || { tail -n 20 var/packages.log; exit 1; }; \

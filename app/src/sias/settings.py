@@ -51,6 +51,7 @@ INSTALLED_APPS = [
     "sias.privacy",
     "sias.controle",
     "sias.dictionaries",
+    "sias.directory",
     "sias.documents",
     "sias.population",
     "sias.training",
@@ -153,6 +154,33 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.ScryptPasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+]
+# --- the department's directory and its OpenID Connect provider: see directory/; both off unless said ------------------
+SIAS_LDAP_SERVERS = os.environ.get("SIAS_LDAP_SERVERS", "").split()  # ldap:// (StartTLS) or ldaps://, own room first
+SIAS_LDAP_CA = os.environ.get("SIAS_LDAP_CA", "/etc/sias/pki/ca.crt")  # the authority of their certificates
+SIAS_LDAP_BASE = os.environ.get("SIAS_LDAP_BASE", "")
+SIAS_LDAP_USER = os.environ.get("SIAS_LDAP_USER", "")  # the account that reads
+SIAS_LDAP_PASSWORD = credential("ldap_password", workstation=WORKSTATION) if SIAS_LDAP_SERVERS else ""
+SIAS_LDAP_SIGN_IN = os.environ.get("SIAS_LDAP_SIGN_IN", "1") == "1"  # whether agents sign in with its passwords
+SIAS_LDAP_MOST_DEPARTURES = int(os.environ.get("SIAS_LDAP_MOST_DEPARTURES", "5"))  # % a pass may lock out unasked
+OIDC_ISSUER = os.environ.get("SIAS_OIDC_ISSUER", "")
+OIDC_LABEL = os.environ.get("SIAS_OIDC_LABEL", "S'identifier avec ProConnect")
+OIDC_RP_CLIENT_ID = os.environ.get("SIAS_OIDC_CLIENT_ID", "")
+OIDC_RP_CLIENT_SECRET = credential("oidc_client_secret", workstation=WORKSTATION) if OIDC_ISSUER else ""
+OIDC_RP_SCOPES = os.environ.get("SIAS_OIDC_SCOPES", "openid email")
+# ProConnect asks for one ("eidas1"); the authorities of its certificate are the machine's unless said.
+OIDC_AUTH_REQUEST_EXTRA_PARAMS = {"acr_values": _acr} if (_acr := os.environ.get("SIAS_OIDC_ACR", "")) else {}
+OIDC_VERIFY_SSL = os.environ.get("SIAS_OIDC_CA") or "/etc/ssl/certs/ca-certificates.crt"
+OIDC_RP_SIGN_ALGO = "RS256"
+OIDC_USE_PKCE = True
+OIDC_STORE_ID_TOKEN = True  # signing out there asks for it
+OIDC_TIMEOUT = 5  # s
+OIDC_CREATE_USER = False
+OIDC_AUTHENTICATION_CALLBACK_URL = "directory:oidc_callback"
+AUTHENTICATION_BACKENDS = [
+    "sias.directory.backends.DirectoryBackend",
+    "django.contrib.auth.backends.ModelBackend",
+    *(["sias.directory.oidc.ProviderBackend"] if OIDC_ISSUER else []),
 ]
 SESSION_ENGINE = "django.contrib.sessions.backends.db"
 SESSION_COOKIE_AGE = 10 * 3600  # s, a working day

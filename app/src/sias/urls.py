@@ -27,6 +27,7 @@ urlpatterns = [
     path("", include("sias.privacy.urls")),
     path("", include("sias.controle.urls")),
     path("", include("sias.dictionaries.urls")),
+    path("", include("sias.directory.urls")),
     path("api/v1/", api_urls()),
     path("", include("sias.habilitations.urls")),
 ]

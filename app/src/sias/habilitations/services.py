@@ -1,5 +1,6 @@
 """What is done to rights, apart from the pages that ask for it."""
 
+from collections.abc import Iterable
 from datetime import date
 
 from django.utils import timezone
@@ -30,3 +31,18 @@ def install(
         agent, None, Action.RIGHTS, f"{source} : {profile} {territory} {service}".strip(), domain="habilitation"
     )
     return True
+
+
+def withdraw(rows: Iterable[Assignment], reason: str, *, by: object = None) -> int:
+    """End assignments today, in the caller's transaction; return how many. What begins today or later never was."""
+    today = timezone.localdate()
+    count = 0
+    for row in rows:
+        record_access(by or row.agent, row, Action.RIGHTS, f"fin : {reason}", domain="habilitation")
+        if row.since >= today:
+            row.delete()
+        else:
+            row.until = today
+            row.save(update_fields=["until"])
+        count += 1
+    return count

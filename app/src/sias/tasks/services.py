@@ -230,6 +230,43 @@ def escalate(limit: int) -> int:
     return len(late)
 
 
+def hand_over(agent: object, why: str, *, otherwise: str) -> int:
+    """Give the open tasks of an agent who will not come back to others, in the caller's transaction; return how many.
+
+    Each goes to the box of its service, else to whoever stands in today, else to the agent's service, else to that of
+    `otherwise`. Whom the agent stood in for hears that nobody does any more.
+    """
+    today = timezone.localdate()
+    mine = Absence.objects.using("default").filter(agent=agent, since__lte=today, until__gte=today)
+    absence = mine.filter(substitute__is_active=True).select_related("substitute").order_by("-since").first()
+    tasks = list(
+        Task.objects.using("default")
+        .select_for_update(of=("self",))
+        .filter(assignee=agent, state=Task.State.OPEN)
+        .order_by("pk")
+    )
+    events = []
+    for task in tasks:
+        task.assignee = absence.substitute if absence and not task.service else None
+        if task.assignee is None and not task.service:
+            task.service = agent.service or otherwise
+        task.version += 1
+        to = task.assignee or task.service
+        events.append(TaskEvent(task=task, what=f"Confiée à {to}"[:150], note=f"{agent} : {why}"[:500]))
+    Task.objects.using("default").bulk_update(tasks, ["assignee", "service", "version"])
+    TaskEvent.objects.bulk_create(events)
+    for other in Absence.objects.using("default").filter(substitute=agent, until__gte=today).select_related("agent"):
+        push(
+            "remplacant",
+            f"Désigner un autre remplaçant de {other.agent}"[:150],
+            body=f"{agent} devait assurer le remplacement jusqu'au {other.until:%d/%m/%Y} : {why}"[:1000],
+            service=other.agent.service or otherwise,
+            external_key=f"remplacant:{other.pk}",
+        )
+        other.delete()
+    return len(tasks)
+
+
 def colleagues(agent: object) -> QuerySet:
     """Return whom a task may be delegated to: active agents, those of the same service first."""
     found = get_user_model().objects.filter(is_active=True).exclude(pk=agent.pk)

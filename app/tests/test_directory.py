@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -463,6 +464,48 @@ def test_a_server_that_says_nothing_is_left_soon_and_asked_last_for_a_while(newc
             assert time.monotonic() - start < 0.9
         thread.join(5)
         kept[0][0].close()
+
+
+def forward(listener: socket.socket, port: int) -> None:
+    """Lead connections on, as systemd-socket-proxyd does on a host: it accepts whether or not the server is there."""
+
+    def pump(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while part := one.recv(65536):
+                other.sendall(part)
+        with suppress(OSError):
+            other.shutdown(socket.SHUT_RDWR)
+
+    with suppress(OSError):
+        while True:
+            here, _ = listener.accept()
+            there = socket.create_connection(("127.0.0.1", port))
+            threads = [threading.Thread(target=pump, args=pair, daemon=True) for pair in ((here, there), (there, here))]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            here.close()
+            there.close()
+
+
+def test_an_application_without_a_network_asks_through_sockets_of_its_host(newcomer, slapd, tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as mute:
+        listener.bind(str(tmp_path / "localhost"))
+        listener.listen()
+        thread = threading.Thread(target=forward, args=(listener, slapd.tls_port), daemon=True)
+        thread.start()
+        mute.bind(str(tmp_path / "gone.sias.internal"))  # its server's host has no power
+        mute.listen()
+        servers = ["ldaps://gone.sias.internal", "ldaps://localhost"]
+        with override_settings(SIAS_LDAP_SOCKETS=str(tmp_path), SIAS_LDAP_SERVERS=servers):
+            start = time.monotonic()
+            assert enter(newcomer.username)[1].status_code == 302
+            assert time.monotonic() - start < ldap.CONNECT + 2
+            assert enter(newcomer.username, "faux")[1].status_code == 200
+            assert synchronise().server == "ldaps://localhost"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
 
 
 # --- signing in ------------------------------------------------------------------------------------------------------

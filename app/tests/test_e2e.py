@@ -19,12 +19,14 @@ from pathlib import Path
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import ScryptPasswordHasher
+from django.utils import timezone
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
+from sias.directory.models import GroupRule, Run, RunRow
 from sias.evaluations.models import Answer
 from sias.households.models import Move
 from sias.notes.models import Note
@@ -379,6 +381,26 @@ def test_by_keyboard_an_administrator_imports_services_and_takes_the_rejects_awa
 def test_the_dictionaries_are_accessible(desk, path):
     desk.open(f"/dictionnaires/{path}")
     desk.accessible()
+
+
+def test_the_pages_of_the_directory_are_accessible(desk_of):
+    desk = desk_of("AN")
+    GroupRule.objects.get_or_create(group="sias-medecins", profile="ME", territory="57")
+    run = Run.objects.create(
+        state=Run.State.REFUSED, ended_at=timezone.now(), problem="9 agents perdraient leur accès.",
+        counts={"lus": 3, "inchanges": 1, "parti": 9, "prives": 9}, groups={"sias-pmi": 3},
+    )  # fmt: skip
+    RunRow.objects.create(
+        run=run, username="kweber", dn="uid=kweber", verdict="modifie", differences=[["Nom", "Weber", "Klein"]]
+    )
+    for path in ("", f"passages/{run.pk}/", "correspondances/", "correspondances/nouvelle/"):
+        desk.open(f"/annuaire/{path}")
+        desk.accessible()
+    desk.open("/annuaire/")
+    desk.press("j")
+    desk.press(Keys.ENTER)
+    desk.see("Ces départs sont-ils vrais ?")
+    desk.see("Nom : Weber → Klein")
 
 
 def test_by_keyboard_a_file_is_made_confidential_and_opened_again(desk, worker, person):

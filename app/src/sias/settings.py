@@ -157,6 +157,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 # --- the department's directory and its OpenID Connect provider: see directory/; both off unless said ------------------
 SIAS_LDAP_SERVERS = os.environ.get("SIAS_LDAP_SERVERS", "").split()  # ldap:// (StartTLS) or ldaps://, own room first
+SIAS_LDAP_SOCKETS = os.environ.get("SIAS_LDAP_SOCKETS", "")  # folder with a socket per server's name, instead of TCP
 SIAS_LDAP_CA = os.environ.get("SIAS_LDAP_CA", "/etc/sias/pki/ca.crt")  # the authority of their certificates
 SIAS_LDAP_BASE = os.environ.get("SIAS_LDAP_BASE", "")
 SIAS_LDAP_USER = os.environ.get("SIAS_LDAP_USER", "")  # the account that reads

@@ -3,6 +3,7 @@
 ldap3 is pure Python, so that one wheel serves every Debian; python-ldap has no wheels and would be compiled on each host.
 """
 
+import socket
 import ssl
 import time
 import warnings
@@ -139,14 +140,27 @@ class Tls(ldap3.Tls):
     def wrap_socket(self, connection: ldap3.Connection, do_handshake: bool = False) -> None:  # noqa: ARG002 - ldap3's interface
         """Put TLS around the connection's socket. Raises ssl.SSLError."""
         context = ssl.create_default_context(cafile=self.ca_certs_file)
+        connection.socket.settimeout(CONNECT)  # through a socket of this host, it is here that an absent server shows
         connection.socket = context.wrap_socket(connection.socket, server_hostname=connection.server.host)
+        connection.socket.settimeout(connection.receive_timeout)
+
+
+class Server(ldap3.Server):
+    """A server, reached over the network, or through a socket of this host where the application has no network."""
+
+    def candidate_addresses(self) -> list:
+        """Return where to connect, as ldap3 asks for it."""
+        if not settings.SIAS_LDAP_SOCKETS:
+            return super().candidate_addresses()
+        path = f"{settings.SIAS_LDAP_SOCKETS}/{self.host}"
+        return [[socket.AF_UNIX, socket.SOCK_STREAM, 0, None, path, None, None]]
 
 
 @contextmanager
 def _connected(uri: str, patience: int) -> Iterator[ldap3.Connection]:
     """Give a connection bound as the reading account. Raises LDAPException, OSError."""
     parts = urlsplit(uri)
-    server = ldap3.Server(
+    server = Server(
         parts.hostname,
         port=parts.port or (636 if parts.scheme == "ldaps" else 389),
         use_ssl=parts.scheme == "ldaps",

@@ -66,12 +66,14 @@ def _rooms(inventory: Inventory) -> list[str]:
             ("databases", "database host"),
             ("applications", "application host"),
             ("repositories", "backup repository"),
+            ("directories", "directory server"),
         ):
             if not _names(inventory, group, letter):
                 found.append(f"Room {letter} has no {what}, so it could not go on alone; add one to the group {group}.")
-        extra = _names(inventory, "repositories", letter)[1:]
-        if extra:
-            found.append(f"Room {letter} has more than one repository; take {', '.join(extra)} out of repositories.")
+        for group, what in (("repositories", "repository"), ("directories", "directory server")):
+            extra = _names(inventory, group, letter)[1:]
+            if extra:
+                found.append(f"Room {letter} has more than one {what}; take {', '.join(extra)} out of {group}.")
     return found
 
 

@@ -20,7 +20,7 @@ from sias.api.models import Key, Partner
 from sias.directory import client as ldap
 from sias.directory import passes
 from sias.directory.models import Card, GroupRule, Run, RunRow
-from sias.directory.sample import GROUPS, ldif
+from sias.directory.sample import ldif, rules
 from sias.habilitations.models import Assignment
 from sias.habilitations.rights import can
 from sias.history.models import Change
@@ -63,10 +63,7 @@ def _settings(slapd):
 @pytest.fixture(scope="module")
 def loaded(database, slapd):
     """The first pass: everybody is new."""
-    for group, (_share, profile, territory, service) in GROUPS.items():
-        GroupRule.objects.create(
-            group=group, profile=profile, territory=territory, service=service, validated_at=timezone.now()
-        )
+    rules()
     with override_settings(
         SIAS_LDAP_SERVERS=[slapd.uri],
         SIAS_LDAP_CA=slapd.ca,

@@ -342,7 +342,25 @@ def test_the_running_application_never_holds_the_owner_s_password(rendered: Rend
     for host in rendered.hosts:
         for unit in ("sias-web.service", "sias-worker.service"):
             given = set(re.findall(r"LoadCredential=(\w+):", rendered.text(host, unit)))
-            assert given == {"secret_key", "identifier_key", "database_password"}
+            assert given == {"secret_key", "identifier_key", "database_password", "ldap_password"}
+
+
+def test_the_application_asks_its_own_room_s_directory_first(rendered: Rendered) -> None:
+    for host in rendered.hosts:
+        servers = re.findall(r"ldaps://([\w-]+)\.sias\.internal", rendered.text(host, "app.env"))
+        assert [rendered.room(server) for server in servers] == sorted(
+            "ab", key=lambda room: room != rendered.room(host)
+        )
+        assert "SIAS_OIDC" not in rendered.text(host, "app.env")
+
+
+def test_only_a_provider_of_identities_opens_the_network_to_the_application(tmp_path: Path) -> None:
+    told = render(tmp_path, "lab", application_oidc_issuer="https://identite.example", application_oidc_client="sias")
+    for host in told.hosts:
+        unit = told.text(host, "sias-web.service")
+        assert "PrivateNetwork" not in unit
+        assert "LoadCredential=oidc_client_secret:" in unit
+        assert "SIAS_OIDC_ISSUER=https://identite.example\n" in told.text(host, "app.env")
 
 
 @pytest.mark.parametrize("unit", ["sias-web.service", "sias-worker.service"])

@@ -59,6 +59,7 @@ UNSAFE: list[tuple[str, Callable[[Inventory], Inventory], str, str]] = [
     ("lab", lambda i: with_host(i, "db-a1", memory_mb=10**9), "this machine has", "Lower memory_mb"),
     ("lab", lambda i: without_group(i, "app-b1", "applications"), "Room b has no application host", "applications"),
     ("lab", lambda i: without_group(i, "app-b1", "repositories"), "Room b has no backup repository", "repositories"),
+    ("lab", lambda i: without_group(i, "app-b1", "directories"), "Room b has no directory server", "directories"),
     ("lab", lambda i: without_group(i, "witness", "bricks"), "one brick in each room", "mend the group bricks"),
     ("lab", lambda i: with_host(i, "app-a1", room="c"), "app-a1 is in room “c”", "put it in"),
     ("lab", lambda i: with_host(i, "db-a1", mac=i.hosts["db-b1"].mac), "db-a1 shares its mac", "its own"),

@@ -3,7 +3,7 @@
 from django.utils import timezone
 
 from sias.directory.models import GroupRule, Run, RunRow
-from sias.directory.sample import GROUPS
+from sias.directory.sample import rules
 from sias.platform.demonstration import Scene, demonstration
 
 
@@ -11,10 +11,7 @@ from sias.platform.demonstration import Scene, demonstration
 def make(scene: Scene) -> None:
     """Make them; the pass is a look that nobody applied."""
     now = timezone.now()
-    for group, (_share, profile, territory, service) in GROUPS.items():
-        GroupRule.objects.get_or_create(
-            group=group, profile=profile, territory=territory, service=service, defaults={"validated_at": now}
-        )
+    rules()
     GroupRule.objects.get_or_create(
         group="sias-medecins", profile="ME", territory="57", defaults={"requested_by": scene.colleague}
     )

@@ -5,6 +5,9 @@ from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Iterator
 
+from django.utils import timezone
+
+from sias.directory.models import GroupRule
 from sias.socle.organisation import services
 from sias.socle.text import normalise
 
@@ -78,6 +81,15 @@ def ldif(count: int, base: str, *, seed: int = 57, password: str = "") -> Iterat
         yield f"cn: {group}"
         yield from (f"member: {name}" for name in names)
         yield ""
+
+
+def rules() -> bool:
+    """Give each of these groups its rights, as an installation does; tell whether any lacked them."""
+    made = False
+    for group, (_share, profile, territory, service) in GROUPS.items():
+        wanted = {"group": group, "profile": profile, "territory": territory, "service": service}
+        made = GroupRule.objects.get_or_create(**wanted, defaults={"validated_at": timezone.now()})[1] or made
+    return made
 
 
 def _line(attribute: str, text: str) -> str:

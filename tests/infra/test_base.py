@@ -18,6 +18,7 @@ UNITS = {
     "databases": {"patroni", "prometheus-postgres-exporter", "pgbackrest"},
     "repositories": {"pgbackrest"},
     "bricks": {"glusterd"},
+    "directories": {"sias-directory", "sias-directory-dump.timer"},
     "applications": {"sias-documents", "haproxy", "pgbouncer", "keepalived", "sias-web", "sias-worker"},
     "monitoring": {"prometheus", "prometheus-alertmanager", "prometheus-blackbox-exporter"},
 }

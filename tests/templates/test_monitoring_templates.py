@@ -199,6 +199,7 @@ def test_exporters_ask_their_client_for_a_certificate_on_both_debians(exporters:
         metrics = (folder / "sias-metrics.service").read_text(encoding="utf-8")
         assert ("--stanza" in metrics) == ("repositories" in host.groups)
         assert ("--brick" in metrics) == ("bricks" in host.groups)
+        assert ("--directory dc=sias,dc=internal" in metrics) == ("directories" in host.groups)
         assert ("--mount" in metrics) == ("applications" in host.groups)
         for unit in ("prometheus-node-exporter", "prometheus-postgres-exporter"):
             text = (folder / f"{unit}.service").read_text(encoding="utf-8")

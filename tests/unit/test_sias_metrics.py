@@ -156,3 +156,29 @@ def test_a_proof_that_never_was_counts_from_the_day_its_timer_came(program: Modu
     assert found['sias_restore_proven_seconds{repository="a"}'] == 1000
     assert found['sias_restore_failed{repository="a"}'] == 1
     assert found['sias_restore_duration_seconds{repository="a"}'] == 12.5
+
+
+def test_the_directory_tells_the_newest_change_of_each_server(program: ModuleType) -> None:
+    text = (
+        "dn: dc=sias,dc=internal\n"
+        "contextCSN: 20261128060000.250000Z#000000#001#000000\n"
+        "contextCSN: 20261128060130.000000Z#000000#002#000000\n"
+    )
+    assert values(program.read_changes(text)) == {
+        'sias_directory_change_seconds{server="001"}': 1795845600.25,
+        'sias_directory_change_seconds{server="002"}': 1795845690,
+    }
+
+
+def test_a_directory_that_does_not_answer_is_a_figure(program: ModuleType, tmp_path: Path, monkeypatch: Any) -> None:
+    def silent(command: list[str]) -> str:
+        raise program.UnreadableError("ldapsearch failed (255)")
+
+    monkeypatch.setattr(program, "run", silent)
+    samples, complaints = program.collect({"directory": lambda: program.directory("dc=sias,dc=internal", tmp_path)})
+    assert values(samples) == {
+        "sias_directory_dump_seconds": 0,
+        "sias_directory_up": 0,
+        'sias_metrics_collector_ok{collector="directory"}': 0,
+    }
+    assert complaints == ["directory: ldapsearch failed (255)"]

@@ -83,14 +83,14 @@ def configure() -> str:
     text = (HOME / "config.ldif").read_text(encoding="utf-8")
     digest = hashlib.sha256(text.encode()).hexdigest()
     made, note = HOME / "slapd.d", HOME / "made-of"
+    DATA.mkdir(mode=0o700, exist_ok=True)  # also when somebody moved it aside, to have it filled from the other server
+    shutil.chown(DATA, OWNER, OWNER)
     if made.is_dir() and note.exists() and note.read_text(encoding="utf-8") == digest:
         return "unchanged"
     fresh, former = HOME / "slapd.d.new", HOME / "slapd.d.old"
     for folder in (fresh, former):
         shutil.rmtree(folder, ignore_errors=True)
-    for folder in (fresh, DATA):
-        folder.mkdir(mode=0o700, exist_ok=True)
-        shutil.chown(folder, OWNER, OWNER)
+    fresh.mkdir(mode=0o700)
     run("/usr/sbin/slapadd", "-n", "0", "-F", str(fresh), "-l", str(HOME / "config.ldif"))
     for path in (fresh, *fresh.rglob("*")):
         shutil.chown(path, OWNER, OWNER)

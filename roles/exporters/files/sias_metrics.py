@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write figures about certificates, backups and documents where the node exporter picks them up.
+"""Write figures about certificates, backups, documents and the directory where the node exporter picks them up.
 
 Runs as root from sias-metrics.timer, with Python's standard library only (the guest has no internet). What cannot be
 read is not an exception but a figure: `sias_metrics_collector_ok{collector="…"} 0`, and the other figures are written
@@ -40,6 +40,9 @@ HELP = {
     "sias_documents_heal_pending": "Files that this brick holds and another still misses.",
     "sias_documents_brick_up": "1 when the process that serves the brick runs.",
     "sias_documents_mounted": "1 when the document volume is mounted here.",
+    "sias_directory_up": "1 when the directory's server on this host answers.",
+    "sias_directory_change_seconds": "Newest change that this server holds of each one's, seconds since 1970.",
+    "sias_directory_dump_seconds": "When this host last wrote a dump of the directory, seconds since 1970; 0 never.",
     "sias_metrics_collector_ok": "1 when the collector could read all that it reads.",
 }
 
@@ -189,6 +192,28 @@ def mount(path: Path, table: Path = Path("/proc/mounts")) -> Iterator[Sample]:
     yield Sample("sias_documents_mounted", float(mounted), {"path": str(path)})
 
 
+def directory(base: str, dumps: Path = Path("/var/lib/sias-directory-dumps")) -> Iterator[Sample]:
+    """Yield what the directory's server on this host says of itself: whether it answers, how far its copy reaches."""
+    files = sorted(dumps.glob("directory-*.ldif.gz"))
+    yield Sample("sias_directory_dump_seconds", files[-1].stat().st_mtime if files else 0)
+    uri = "ldapi://%2Frun%2Fsias-directory-server%2Fldapi"
+    command = ["ldapsearch", "-H", uri, "-Y", "EXTERNAL", "-Q", "-LLL", "-s", "base", "-b", base, "contextCSN"]
+    try:
+        text = run([*command, "-o", "nettimeout=5", "-l", "5"])
+    except UnreadableError:
+        yield Sample("sias_directory_up", 0)
+        raise
+    yield Sample("sias_directory_up", 1)
+    yield from read_changes(text)
+
+
+def read_changes(text: str) -> Iterator[Sample]:
+    """Yield the newest change of each server (its number, in hexadecimal) from `contextCSN`."""
+    for at, server in re.findall(r"^contextCSN: (\d{14}\.\d{6})Z#\w+#(\w+)#", text, re.MULTILINE):
+        moment = datetime.strptime(f"{at}+0000", "%Y%m%d%H%M%S.%f%z").timestamp()
+        yield Sample("sias_directory_change_seconds", moment, {"server": server})
+
+
 def collect(collectors: dict[str, Callable[[], Iterable[Sample]]]) -> tuple[list[Sample], list[str]]:
     """Run every collector; return all samples, and one sentence for each collector that failed."""
     samples: list[Sample] = []
@@ -240,6 +265,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--restores", nargs=2, metavar=("RECORD", "ROOM"), help="what restore proofs of a room found")
     parser.add_argument("--brick", type=Path, help="folder of this host's Gluster brick")
     parser.add_argument("--mount", type=Path, help="where the document volume should be mounted")
+    parser.add_argument("--directory", metavar="BASE", help="root of the directory that this host serves")
     options = parser.parse_args(arguments)
 
     collectors: dict[str, Callable[[], Iterable[Sample]]] = {}
@@ -256,6 +282,8 @@ def main(arguments: list[str]) -> int:
         collectors["brick"] = lambda: brick(options.brick)
     if options.mount:
         collectors["mount"] = lambda: mount(options.mount)
+    if options.directory:
+        collectors["directory"] = lambda: directory(options.directory)
 
     samples, complaints = collect(collectors)
     write(options.output, render(samples))

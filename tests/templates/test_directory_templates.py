@@ -286,6 +286,21 @@ def test_wrong_passwords_close_out_an_agent_and_never_the_application(servers: l
     first.tool.as_root("ldapmodify", text=unlock)
 
 
+def test_an_entry_is_locked_as_the_procedure_says_and_opened_again(servers: list[Server], agent: str) -> None:
+    first, second = servers
+    page = (ROOT / "runbooks/procedures/leaver.md").read_text(encoding="utf-8")
+    found = re.search(r"ldapmodify .* -Q (-e relax) <<'LDIF'\n(.*?)\n +LDIF", page, re.DOTALL)
+    assert found is not None
+    change = re.sub(r"^ +", "", found[2], flags=re.MULTILINE).replace("uid=<identifier>", "uid=cessai")
+    first.tool.as_root("ldapmodify", *found[1].split(), text=f"{change}\n")
+    until(
+        lambda: second.ask("ldapwhoami", who=agent, password=PASSWORD)[0] == second.tool.INVALID_CREDENTIALS,
+        "the other room lets in who was locked in this one",
+    )
+    first.tool.as_root("ldapmodify", text=f"dn: {agent}\nchangetype: modify\ndelete: pwdAccountLockedTime\n")
+    until(lambda: second.ask("ldapwhoami", who=agent, password=PASSWORD)[0] == 0, "the other room did not open again")
+
+
 def test_a_new_secret_counts_after_the_next_run(servers: list[Server], agent: str) -> None:
     first, second = servers
     (first.home / "reader.password").write_text("another secret", encoding="utf-8")

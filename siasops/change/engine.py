@@ -29,6 +29,7 @@ from siasops.drill.run import Journal, interruptible
 from siasops.drill.verdict import Promise, Result, Span
 from siasops.errors import VERDICT_FAILED, UserError
 from siasops.inventory import Inventory
+from siasops.silence import Silence
 
 ASKED = "asked for"
 """Why a change goes back when `rollback` says so, and not a phase."""
@@ -186,6 +187,8 @@ class _Work:
         self.journal = Journal(state.folder / "journal.jsonl")
         offered = load and stage.inventory.drills_allowed
         self.watch = Watch(stage, procedure.kind, run, self.folder, progress) if offered else None
+        comment = f"{state.id}: {state.story}"
+        self.silence = Silence(stage.inventory, stage.fleet, by=procedure.command, comment=comment, say=progress.say)
 
     def forward(self) -> Outcome:
         return self._recorded(self._forward)
@@ -233,6 +236,7 @@ class _Work:
             remaining = sum(expected[p.key] for p in left[number:])
             with self.progress.step(f"{phase.title}   (about {clock(remaining)} left)"):
                 begin = self.journal.note("phase starts", phase=phase.key, direction=self.state.direction)
+                self.silence.cover(phase.hosts)
                 try:
                     phase.act(act)
                     if self.watch is not None:
@@ -247,6 +251,7 @@ class _Work:
             self.state.done.append(phase.key)
             self.state.seconds[phase.key] = round(end - begin, 2)
             self.state.write()
+        self.silence.cover([])
 
     def _stopped(self, phase: Phase, error: BaseException, *, can_go_back: bool) -> UserError:
         command = self.procedure.command
@@ -295,7 +300,10 @@ class _Work:
     def _recorded(self, work: Callable[[], Outcome]) -> Outcome:
         state, inventory = self.state, self.stage.inventory
         try:
-            with figures.recording(inventory, kind=state.kind, what=state.story, change=self.change) as entry:
+            with (
+                figures.recording(inventory, kind=state.kind, what=state.story, change=self.change) as entry,
+                self.silence,
+            ):
                 if self.watch is not None:
                     with self.progress.step("Load from outside both rooms"):
                         self.watch.start()

@@ -77,6 +77,8 @@ class Phase:
     seconds: float
     """What it is expected to take in a lab; the last run's own time replaces it."""
     act: Callable[[Act], None]
+    hosts: tuple[str, ...] = ()
+    """Hosts that it takes out of service: their alerts of scope `service` are silenced while it works."""
 
 
 class Procedure(abc.ABC):

@@ -20,6 +20,8 @@ from siasops.console import Progress, clock, emit_json, json_option, out
 from siasops.drill import active
 from siasops.errors import HELD, VERDICT_FAILED, UserError
 from siasops.inventory import Inventory
+from siasops.remote import Fleet
+from siasops.silence import Silence
 
 
 @click.group()
@@ -112,13 +114,20 @@ def host() -> None:
 @host.command()
 @click.argument("name", metavar="HOST")
 @click.option("--yes", is_flag=True, help="Really act; otherwise only say whether it may.")
+@click.option(
+    "--hours",
+    type=click.FloatRange(0.1, 72),
+    default=4.0,
+    show_default=True,
+    help="How long its alerts stay silent at most, unless it comes back sooner.",
+)
 @click.pass_obj
-def leave(inventory: Inventory, name: str, *, yes: bool) -> None:
+def leave(inventory: Inventory, name: str, *, yes: bool, hours: float) -> None:
     """Take a host out of everything that it serves: addresses, requests, reads, documents, votes.
 
     It stays away over a reboot, until it is called back. Refused for the primary (`sias switchover` first), while
-    another host is away, and when anything has no second copy. Can be interrupted and run again. Exit code 0 it has
-    left or may, 1 it may not, 3 a step could not be done.
+    another host is away, and when anything has no second copy. Can be interrupted and run again. Alerts that its absence
+    explains are silenced until it is back. Exit code 0 it has left or may, 1 it may not, 3 a step could not be done.
     """
     chosen = inventory.host(name)
     if not yes:
@@ -135,8 +144,15 @@ def leave(inventory: Inventory, name: str, *, yes: bool) -> None:
     if open_one is not None:
         raise UserError(f"{open_one.id} ({open_one.story}) stands half-way: go on with it or take it back first.")
     progress = Progress()
-    with active.only_one(inventory), remote.connect(inventory) as fleet, progress.step(f"{name} leaves"):
+    with (
+        active.only_one(inventory),
+        remote.connect(inventory) as fleet,
+        progress.step(f"{name} leaves"),
+        _silence(inventory, fleet, name, progress) as silence,
+    ):
+        silence.cover([name])
         absence.leave(inventory, fleet, name, progress)
+        silence.keep(hours * 3600)
     out.print(f"{name} is away after {clock(progress.elapsed)}: `sias host return {name} --yes` calls it back.")
 
 
@@ -156,9 +172,20 @@ def return_(inventory: Inventory, name: str, *, yes: bool, limit: float) -> None
         raise click.UsageError("Coming back acts on the platform: say --yes.")
     inventory.host(name)
     progress = Progress()
-    with active.only_one(inventory), remote.connect(inventory) as fleet, progress.step(f"{name} comes back"):
+    with (
+        active.only_one(inventory),
+        remote.connect(inventory) as fleet,
+        progress.step(f"{name} comes back"),
+        _silence(inventory, fleet, name, progress) as silence,
+    ):
+        silence.cover([name])
         lines = absence.come_back(inventory, fleet, name, progress, limit=limit)
     out.print(f"{name} serves again after {clock(progress.elapsed)}; all {len(lines)} checks hold.")
+
+
+def _silence(inventory: Inventory, fleet: Fleet, name: str, progress: Progress) -> Silence:
+    """Make the silence of a host's maintenance; that of its leaving is ended by its return."""
+    return Silence(inventory, fleet, by="sias host", comment=f"{name} is away for maintenance", say=progress.say)
 
 
 def print_lines(lines: list[checks.Line]) -> None:

@@ -12,6 +12,8 @@ from siasops.inventory import Inventory
 
 TIMEOUT = 3.0
 """Seconds for one question. A host that needs longer counts as not answering."""
+OPERATOR = "operateur"
+"""The account of people, and of this command, in Prometheus and Alertmanager."""
 
 
 def tls(inventory: Inventory, *, certificate: bool = True) -> ssl.SSLContext:

@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 
+from siasops.cluster.client import OPERATOR
 from siasops.inventory import Inventory
 
-ACCOUNT = "operateur"
 STEP = 10.0
 """Seconds, as Prometheus scrapes."""
 QUERIES = {
@@ -32,7 +32,7 @@ def ranges(inventory: Inventory, begin: float, seconds: float) -> dict[str, dict
     try:
         with httpx.Client(
             base_url=f"https://{host.address}:{inventory.ports['prometheus']}", verify=context, trust_env=False,
-            auth=(ACCOUNT, inventory.secrets()["prometheus_password"]), timeout=10.0,
+            auth=(OPERATOR, inventory.secrets()["prometheus_password"]), timeout=10.0,
         ) as client:  # fmt: skip
             for what, query in QUERIES.items():
                 data: dict[str, Any] = client.get(

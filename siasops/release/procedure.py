@@ -140,7 +140,7 @@ def _forward(host: str, what: str) -> Phase:
             a.progress.say(f"{host}: {hosts.switch(a.stage, host, version)}")
         hosts.settle(a.fleet, standings)
 
-    return Phase(f"switch {host}", f"Switch {host}, {what}", 12.0, act)
+    return Phase(f"switch {host}", f"Switch {host}, {what}", 12.0, act, (host,))
 
 
 def _backward(host: str) -> Phase:
@@ -152,7 +152,7 @@ def _backward(host: str) -> Phase:
             # Users of the others come first; the last phase wants it.
             a.progress.say(f"{host} {'is away' if host in standings else 'does not answer'}: it is left for later")
 
-    return Phase(f"back {host}", f"Bring {host} back to its former release; the schema stays", 12.0, act)
+    return Phase(f"back {host}", f"Bring {host} back to its former release; the schema stays", 12.0, act, (host,))
 
 
 def _all_back(act: Act) -> None:

@@ -166,11 +166,15 @@ def order(inventory: Inventory, left: Iterable[str], primary_room: str) -> dict[
 def _forward(facts: Mapping[str, Any], host: str) -> Iterator[Phase]:
     """What is done with each host, one thing after the other."""
     new = facts["to"]
-    yield Phase(f"{host}:leave", f"{host}: its users and its work go to others", 25, partial(_leave, host=host))
-    yield Phase(f"{host}:upgrade", f"{host}: packages of Debian {new}", 120, partial(_upgrade, host=host))
-    yield Phase(f"{host}:reboot", f"{host}: reboot into Debian {new}", 20, partial(_reboot, host=host))
-    yield Phase(f"{host}:converge", f"{host}: deploy it, and prove its indexes", 90, partial(_converge, host=host))
-    yield Phase(f"{host}:return", f"{host}: it serves again, everything is whole", 30, partial(_return, host=host))
+    steps: tuple[tuple[str, str, float, Callable[..., None]], ...] = (
+        ("leave", "its users and its work go to others", 25, _leave),
+        ("upgrade", f"packages of Debian {new}", 120, _upgrade),
+        ("reboot", f"reboot into Debian {new}", 20, _reboot),
+        ("converge", "deploy it, and prove its indexes", 90, _converge),
+        ("return", "it serves again, everything is whole", 30, _return),
+    )
+    for key, title, seconds, act in steps:
+        yield Phase(f"{host}:{key}", f"{host}: {title}", seconds, partial(act, host=host), (host,))
 
 
 def _backward(facts: Mapping[str, Any], host: str) -> Iterator[Phase]:
@@ -183,7 +187,7 @@ def _backward(facts: Mapping[str, Any], host: str) -> Iterator[Phase]:
         ("in", "it serves again, everything is whole", 30, _return),
     )
     for key, title, seconds, act in steps:
-        yield Phase(f"{host}:{key}", f"{host}: {title}", seconds, partial(_if_anew, host=host, step=act))
+        yield Phase(f"{host}:{key}", f"{host}: {title}", seconds, partial(_if_anew, host=host, step=act), (host,))
 
 
 def _move(facts: Mapping[str, Any], room: str, key: str = "primary") -> Iterator[Phase]:

@@ -20,6 +20,8 @@ FOLDER = ROOT / "monitoring" / "alerts"
 RUNBOOKS = ROOT / "runbooks" / "alerts"
 RULE_FILES = sorted(p for p in FOLDER.glob("*.yml") if not p.stem.endswith("_test"))
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+SCOPES = {"users", "data", "service", "platform"}
+"""What an alert is about. Planned work silences `service` alone: what it explains, on the hosts that it is done on."""
 DURATION = re.compile(r"^(\d+)(s|m|h)$")
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -50,6 +52,7 @@ def objective(inventory: Inventory, name: str) -> float:
 class TestAlert:
     def test_it_says_what_is_wrong_and_how_grave_it_is(self, path: Path, rule: dict[str, Any]) -> None:
         assert rule["labels"]["severity"] in {"critical", "warning"}
+        assert rule["labels"]["scope"] in SCOPES
         assert rule["annotations"]["summary"].rstrip().endswith((".", "?")), "a summary is a sentence"
         assert len(rule["annotations"]["description"].split()) >= 10, "a description explains"
 
@@ -117,6 +120,29 @@ def test_alerts_that_silence_others_name_alerts_that_exist() -> None:
     }  # fmt: skip
     assert named
     assert named <= {rule["alert"] for _, rule in rules()}
+
+
+def test_no_alert_that_planned_work_silences_holds_back_one_that_it_must_not() -> None:
+    # Alertmanager goes on inhibiting by an alert that is silenced.
+    scopes = {rule["alert"]: rule["labels"]["scope"] for _, rule in rules()}
+    text = (ROOT / "roles/monitoring/templates/alertmanager.yml.j2").read_text(encoding="utf-8")
+    pairs = re.findall(
+        r"- source_matchers: \[alertname =~? ([^\]]+)\]\n\s+target_matchers: \[alertname =~? ([^\]]+)\]", text
+    )
+    assert len(pairs) == text.count("source_matchers")
+    for source, target in ([side.strip('"').split("|") for side in pair] for pair in pairs):
+        if any(scopes[name] == "service" for name in source):
+            assert {scopes[name] for name in target} == {"service"}, source
+
+
+@pytest.mark.parametrize("file", ["users", "budget", "backup"])
+def test_what_users_feel_and_what_would_be_lost_is_heard_during_planned_work(file: str) -> None:
+    # ApplicationNotReady and ProxyHasNoServer are of one host, whose users another one serves.
+    of_one_host = {"ApplicationNotReady", "ProxyHasNoServer"}
+    found = {
+        rule["labels"]["scope"] for path, rule in rules() if path.stem == file and rule["alert"] not in of_one_host
+    }
+    assert found == {"data" if file == "backup" else "users"}
 
 
 def sias_commands() -> list[tuple[str, str]]:

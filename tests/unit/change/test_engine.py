@@ -25,6 +25,7 @@ from siasops.console import Progress
 from siasops.drill.faults import Stage
 from siasops.errors import HELD, VERDICT_FAILED, UserError
 from siasops.inventory import ROOT, Inventory
+from siasops.silence import Silence
 
 
 class Paint(Procedure):
@@ -39,6 +40,7 @@ class Paint(Procedure):
         self.go = True
         self.dry_paint = True
         self.painted = ""
+        self.hosts: dict[str, tuple[str, ...]] = {}
 
     def plan(self, stage: Stage, wanted: Mapping[str, Any]) -> Plan:
         del stage
@@ -56,7 +58,7 @@ class Paint(Procedure):
                 self.trouble.pop(key)()
             act(what)
 
-        return Phase(key, f"Paint {key}", 2.0, work)
+        return Phase(key, f"Paint {key}", 2.0, work, self.hosts.get(key, ()))
 
     def phases(self, plan: Plan) -> Sequence[Phase]:
         def last(act: Act) -> None:
@@ -192,6 +194,24 @@ def test_a_result_that_does_not_verify_is_no_success(inventory: Inventory) -> No
     assert not outcome.held
     assert "The paint is dry: no" in outcome.sentence
     assert not engine.verify(inventory, paint).held
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt()], ids=str)
+def test_alerts_of_a_phases_hosts_are_silent_for_that_phase_and_at_no_end(
+    inventory: Inventory, monkeypatch: pytest.MonkeyPatch, error: BaseException | None
+) -> None:
+    paint, told = Paint(), []
+    paint.hosts = {"b": ("app-b1",), "c": ("app-a1",)}
+    monkeypatch.setattr(Silence, "cover", lambda _, hosts: told.append((paint.log[-1:], list(hosts))))
+    if error is None:
+        run(inventory, paint)
+        assert told[:4] == [([], []), (["a"], ["app-b1"]), (["b"], ["app-a1"]), (["c"], [])]
+    else:
+        paint.trouble["b"] = fail(error)
+        with pytest.raises(UserError):
+            run(inventory, paint)
+        assert told[1] == (["a"], ["app-b1"])
+    assert told[-1][1] == []
 
 
 def test_a_damaged_state_stops_everything(inventory: Inventory) -> None:

@@ -26,6 +26,7 @@ from siasops.release import host as hosts
 from siasops.release.gate import Objection
 from siasops.release.host import Standing
 from siasops.release.procedure import Release
+from siasops.silence import Silence
 
 OLD, NEW = "1+gold", "1+gnew"
 SOURCE = {"source": ROOT / "app"}
@@ -117,6 +118,7 @@ def inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inventory:
     monkeypatch.setattr(Inventory, "var", property(lambda _self: tmp_path))
     monkeypatch.setattr(remote, "connect", connect)
     monkeypatch.setattr(figures, "recording", records.recording)
+    monkeypatch.setattr(Silence, "cover", lambda *_: None)
     return facts.load(ROOT / "inventory" / "lab.yml")
 
 

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from siasops import remote
 from siasops.calendar import records
+from siasops.change import state as changes
 from siasops.console import err
 from siasops.drill import report
 from siasops.errors import UserError
@@ -47,9 +48,17 @@ def render(
     done = gauge("sias_change_last_ended_seconds", "When the last change of a kind ended", ["kind", "what", "outcome"])
     if current := records.under_way(inventory):
         under.labels(current["kind"], current["what"]).set(datetime.fromisoformat(current["started"]).timestamp())
+    half_way = gauge(
+        "sias_change_half_way_since_seconds", "When work on an unfinished change stopped", ["kind", "what"]
+    )
+    if not current and (stopped := changes.unfinished(inventory)):
+        half_way.labels(stopped.kind, stopped.story).set((stopped.folder / "state.json").stat().st_mtime)
     latest = {record.kind: record for record in records.read(inventory)}
     for record in latest.values():
         done.labels(record.kind, record.what, record.outcome).set(record.ended.timestamp())
+    broken = gauge("sias_drill_last_findings", "Rules about data that the last run saw broken", ["drill"])
+    for result in reversed(drills):
+        broken.labels(result["name"]).set(len(result["findings"]))
     for word, key, results in (("drill", "name", drills), ("load", "scenario", loads)):
         label = "drill" if word == "drill" else "scenario"
         held = gauge(f"sias_{word}_last_held", "1 when the last run's promises all held", [label])

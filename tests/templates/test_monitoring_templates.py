@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from siasops import inventory as facts
+from siasops import pki
 from siasops.inventory import ROOT
 
 MONITORING = ["sias-rules.yml.j2", "prometheus.yml.j2", "blackbox.yml.j2", "alertmanager.yml.j2", "web.yml.j2"]
@@ -201,6 +202,8 @@ def test_exporters_ask_their_client_for_a_certificate_on_both_debians(exporters:
         assert ("--brick" in metrics) == ("bricks" in host.groups)
         assert ("--directory dc=sias,dc=internal" in metrics) == ("directories" in host.groups)
         assert ("--mount" in metrics) == ("applications" in host.groups)
+        names = next(subject.names for subject in pki.subjects(inventory) if subject.name == host.name)
+        assert metrics.split("--covers ")[1].splitlines()[0].split() == list(names)
         for unit in ("prometheus-node-exporter", "prometheus-postgres-exporter"):
             text = (folder / f"{unit}.service").read_text(encoding="utf-8")
             assert "--web.config.file=/etc/sias/exporter-web.yml" in text

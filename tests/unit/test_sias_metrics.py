@@ -73,17 +73,40 @@ def test_a_stanza_that_does_not_exist_is_unreadable(program: ModuleType) -> None
         list(program.read_backups(info(), "autre"))
 
 
-def test_end_of_a_certificate_is_read_in_seconds(program: ModuleType, tmp_path: Path) -> None:
-    path = tmp_path / "host.crt"
+def certificate(path: Path, *options: str) -> Path:
+    """Make one for 40 days."""
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj",
-         "/CN=test", "-days", "40", "-keyout", str(tmp_path / "key"), "-out", str(path)],
+         "/CN=test", "-days", "40", *options, "-keyout", str(path.with_suffix(".key")), "-out", str(path)],
         check=True, capture_output=True,
     )  # fmt: skip
-    (sample,) = program.certificates([path])
-    assert sample.labels == {"file": "host.crt"}
+    return path
+
+
+def test_age_and_end_of_a_certificate_are_read_in_seconds(program: ModuleType, tmp_path: Path) -> None:
+    path = certificate(tmp_path / "host.crt")
+    found = values(program.certificates([path]))
     written = path.stat().st_mtime
-    assert 40 * 86400 - 60 <= sample.value - written <= 40 * 86400 + 60
+    assert abs(found['sias_certificate_not_before_seconds{file="host.crt"}'] - written) <= 60
+    assert abs(found['sias_certificate_not_after_seconds{file="host.crt"}'] - written - 40 * 86400) <= 60
+
+
+@pytest.mark.parametrize(
+    ("names", "covered"),
+    [
+        ("DNS:db-a1,DNS:db-a1.sias.internal,IP:192.0.2.1", {"db-a1", "192.0.2.1"}),
+        ("DNS:db-a10,IP:192.0.2.10", set()),
+        ("", set()),
+    ],
+    ids=["some", "others that begin alike", "none"],
+)
+def test_a_certificate_covers_the_names_that_it_holds_whole(
+    program: ModuleType, tmp_path: Path, names: str, covered: set[str]
+) -> None:
+    path = certificate(tmp_path / "host.crt", *(["-addext", f"subjectAltName={names}"] if names else []))
+    wanted = ["db-a1", "postgres.sias.internal", "192.0.2.1"]
+    found = {sample.labels["name"]: sample.value for sample in program.cover(path, wanted)}
+    assert found == {name: float(name in covered) for name in wanted}
 
 
 def test_brick_counts_files_to_heal_and_not_the_base_entry(program: ModuleType, tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ COMMAND_TIMEOUT = 20  # seconds; the unit as a whole has 45
 
 HELP = {
     "sias_certificate_not_after_seconds": "When the certificate expires, seconds since 1970.",
+    "sias_certificate_not_before_seconds": "When the certificate was issued, seconds since 1970.",
+    "sias_certificate_covers": "1 when the certificate holds this name or address, which the inventory gives the host.",
     "sias_backup_stanza_ok": "1 when pgBackRest finds the repository whole.",
     "sias_backup_last_completion_seconds": "When the last backup ended (type full, or any), seconds since 1970.",
     "sias_backup_last_duration_seconds": "How long the last backup took.",
@@ -87,11 +89,21 @@ def run(command: list[str]) -> str:
 
 
 def certificates(paths: Iterable[Path]) -> Iterator[Sample]:
-    """Yield the end of each certificate's validity."""
+    """Yield the beginning and the end of each certificate's validity."""
     for path in paths:
-        output = run(["openssl", "x509", "-noout", "-enddate", "-in", str(path)]).strip()
-        not_after = ssl.cert_time_to_seconds(output.removeprefix("notAfter="))
-        yield Sample("sias_certificate_not_after_seconds", not_after, {"file": path.name})
+        output = run(["openssl", "x509", "-noout", "-dates", "-in", str(path)])
+        dates = dict(line.split("=", 1) for line in output.splitlines())
+        for key, name in (("notBefore", "not_before"), ("notAfter", "not_after")):
+            moment = ssl.cert_time_to_seconds(dates[key])
+            yield Sample(f"sias_certificate_{name}_seconds", moment, {"file": path.name})
+
+
+def cover(path: Path, names: Iterable[str]) -> Iterator[Sample]:
+    """Say of each name and address by which peers know this host whether its certificate holds it."""
+    output = run(["openssl", "x509", "-noout", "-ext", "subjectAltName", "-in", str(path)])
+    held = set(re.findall(r"(?:DNS|IP Address):([^,\s]+)", output))
+    for name in names:
+        yield Sample("sias_certificate_covers", float(name in held), {"file": path.name, "name": name})
 
 
 def backups(stanza: str) -> Iterator[Sample]:
@@ -260,6 +272,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="sias-metrics", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="file that the node exporter reads")
     parser.add_argument("--certificates", type=Path, nargs="+", default=[], help="certificates (PEM)")
+    parser.add_argument("--covers", nargs="+", default=[], help="names and addresses that the first of them must hold")
     parser.add_argument("--stanza", help="pgBackRest stanza of this host's own repository")
     parser.add_argument("--archive-log", type=Path, help="log of pgBackRest's archiving on this database host")
     parser.add_argument("--restores", nargs=2, metavar=("RECORD", "ROOM"), help="what restore proofs of a room found")
@@ -271,6 +284,8 @@ def main(arguments: list[str]) -> int:
     collectors: dict[str, Callable[[], Iterable[Sample]]] = {}
     if options.certificates:
         collectors["certificates"] = lambda: certificates(options.certificates)
+    if options.covers:
+        collectors["cover"] = lambda: cover(options.certificates[0], options.covers)
     if options.stanza:
         collectors["backups"] = lambda: backups(options.stanza)
         collectors["wal"] = missing_wal

@@ -184,7 +184,7 @@ def download(fleet: Fleet, hosts: Iterable[str], old: str, new: str) -> None:
             raise RemoteError(f"{host} could not fetch its packages: {(answer.stderr or answer.stdout).strip()[-400:]}")
 
 
-def upgrade(fleet: Fleet, host: str, road: Road, say: Callable[[str], None]) -> None:
+def upgrade(fleet: Fleet, host: str, road: Road, say: Callable[[str], None], *, shared_disk: bool = False) -> None:
     """Upgrade a host's packages, or go on with it, or follow what still runs. Harmless when it is done.
 
     Args:
@@ -192,6 +192,7 @@ def upgrade(fleet: Fleet, host: str, road: Road, say: Callable[[str], None]) -> 
         host: the host, away from everything it serves.
         road: from where to where.
         say: told every few seconds how far it is.
+        shared_disk: its disk is other hosts' too, as in a lab: they come before a power cut in the middle of it.
 
     Raises:
         RemoteError: it failed, or does not end; the host is away meanwhile, and `run` goes on.
@@ -201,7 +202,9 @@ def upgrade(fleet: Fleet, host: str, road: Road, say: Callable[[str], None]) -> 
         if found.debian == road.new and found.result == "done" and not found.audit:
             return
         fleet.run(host, f"mkdir -p {HOME} && cat >{HOME}/on_host.sh", stdin=_script(), check=True)
-        fleet.run(host, ["sh", f"{HOME}/on_host.sh", "start", road.old_name, road.new_name], timeout=60.0, check=True)
+        how = "shared-disk" if shared_disk else "durable"
+        command = ["sh", f"{HOME}/on_host.sh", "start", road.old_name, road.new_name, how]
+        fleet.run(host, command, timeout=60.0, check=True)
     found = _follow(fleet, host, say)
     if found.result != "done" or found.debian != road.new:
         tail = fleet.run(host, ["tail", "-n", "12", f"{HOME}/log"], timeout=30.0).stdout.strip()

@@ -4,10 +4,13 @@
 #   state              what runs here, a line `key=value` each
 #   look FROM TO       what the upgrade would fetch, take and remove, as apt says it; changes nothing but a folder of its own
 #   download FROM TO   fetch all of it, so that the upgrade itself waits for no network
-#   start FROM TO      begin the upgrade as a unit of systemd, which outlives whoever asked for it
-#   work FROM TO       what that unit does; it may be run again wherever it was interrupted
+#   start FROM TO HOW  begin the upgrade as a unit of systemd, which outlives whoever asked for it
+#   work FROM TO HOW   what that unit does; it may be run again wherever it was interrupted
 #   reboot             in a moment, so that this command can still answer
 #   tidy               what settles an upgrade: remove what the former release left and nobody needs
+#
+# HOW: `durable`, or `shared-disk`, where dpkg does not wait for each file to lie on the disk: machines of a lab share one, and
+# the others' commits would wait with it.
 #
 # `siasops/upgrade/hosts.py` sends it to sh's standard input. It is read whole before its last line runs, so that a command
 # that reads standard input cannot eat the rest.
@@ -17,6 +20,7 @@ export NEEDRESTART_SUSPEND=1 NEEDRESTART_MODE=l
 home=/var/lib/sias-debian
 unit=sias-debian-upgrade
 policy=/usr/sbin/policy-rc.d
+io=
 
 # The same mirrors with the other codename. What roles took from another release is theirs to name again afterwards.
 rewrite() { # FROM TO FILE
@@ -85,7 +89,7 @@ start() {
   systemctl reset-failed "$unit" 2>/dev/null || :
   echo begun >"$home/result"
   systemd-run --quiet --unit="$unit" --description="Debian upgrade to $2" --property=Type=exec \
-    --property=OOMScoreAdjust=-900 /bin/sh "$home/on_host.sh" work "$1" "$2"
+    --property=OOMScoreAdjust=-900 /bin/sh "$home/on_host.sh" work "$1" "$2" "$3"
 }
 
 # Nothing that serves is started before the host has been rebooted into its new release.
@@ -111,13 +115,15 @@ let_services() {
 }
 
 apt() {
-  apt-get -y --no-install-recommends -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold \
+  # shellcheck disable=SC2086 # options are words
+  apt-get $io -y --no-install-recommends -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold \
     -o Dpkg::Options::=--force-confdef -o DPkg::Lock::Timeout=300 "$@"
 }
 
 work() {
   exec >>"$home/log" 2>&1 </dev/null
   trap 'echo failed >"$home/result"' EXIT
+  [ "$3" != shared-disk ] || io="-o Dpkg::Options::=--force-unsafe-io"
   date -Is
   hold_services
   dpkg --configure -a --force-confold --force-confdef

@@ -228,7 +228,7 @@ def _leave(act: Act, *, host: str) -> None:
 
 def _upgrade(act: Act, *, host: str) -> None:
     road = Road.of(act.inventory, act.plan.facts)
-    hosts.upgrade(act.fleet, host, road, act.progress.say)
+    hosts.upgrade(act.fleet, host, road, act.progress.say, shared_disk=act.inventory.is_lab)
 
 
 def _reboot(act: Act, *, host: str) -> None:

@@ -113,7 +113,7 @@ def test_the_end_is_believed_only_when_it_was_seen_several_times(hosts: Hosts) -
     looks = len(hosts.told("-- state"))
     assert looks == 10 + program.STOPPED_LOOKS
     assert [line for _, line in hosts.told("on_host.sh start")] == [
-        f"sh {program.HOME}/on_host.sh start bookworm trixie"
+        f"sh {program.HOME}/on_host.sh start bookworm trixie durable"
     ]
 
 

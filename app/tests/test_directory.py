@@ -1,4 +1,4 @@
-"""The directory: passes over a real slapd with 3 000 agents, departures, sign-in, what happens while it is away."""
+"""The directory: passes over a real slapd, up to 3 000 agents, departures, sign-in, what happens while it is away."""
 
 import json
 import socket
@@ -34,7 +34,8 @@ from tests.conftest import PASSWORD as LOCAL_PASSWORD
 from tests.conftest import make_agent, manage
 from tests.slapd import BASE, PASSWORD, READER, SECRET, Slapd, authority, free_port
 
-AGENTS = 3000
+DEPARTMENT = 3000
+AGENTS = 600  # two pages of entries; the last test has the whole department
 Verdict = RunRow.Verdict
 
 
@@ -130,7 +131,7 @@ def enter(username: str, password: str = PASSWORD):
 # --- passes ----------------------------------------------------------------------------------------------------------
 def test_the_first_pass_brings_everybody_with_unit_and_rights_and_the_second_changes_nothing(loaded):
     assert loaded.state == Run.State.APPLIED
-    assert loaded.counts["lus"] == loaded.counts["nouveau"] == AGENTS  # six pages of entries
+    assert loaded.counts["lus"] == loaded.counts["nouveau"] == AGENTS
     agents = get_user_model().objects.filter(directory_card__isnull=False, email__endswith="@moselle.example")
     assert agents.count() == AGENTS
     one = agents.filter(assignments__profile="TS").first()
@@ -399,7 +400,7 @@ def test_a_size_limit_is_no_end_of_the_list(loaded, slapd):
         name = f"cn=borne,ou=accounts,{BASE}"
         connection.add(name, ["organizationalRole", "simpleSecurityObject"], {"cn": "borne", "userPassword": SECRET})
     limits, access = slapd.configure(
-        olcLimits=[f'dn.exact="{name}" size.soft=500 size.hard=500 size.prtotal=1000'],
+        olcLimits=[f'dn.exact="{name}" size.soft=500 size.hard=500 size.prtotal=550'],
         olcAccess=[
             "{0}to attrs=userPassword by anonymous auth by * none",
             f'{{1}}to * by dn.exact="{READER}" read by dn.exact="{name}" read by * none',
@@ -691,3 +692,16 @@ def test_an_installation_without_a_directory_says_so(administrator):
     done = manage("sync_directory", user="sias_app", check=False)
     assert done.returncode == 2
     assert settings.SIAS_LDAP_SERVERS  # the fixture's own
+
+
+def test_the_whole_department_is_read_and_brought_in(loaded, slapd):
+    everybody = "\n".join(ldif(DEPARTMENT, BASE)).split("\n\n")
+    agents = [entry for entry in everybody if entry.startswith("dn: uid=")]
+    with slapd.down():
+        slapd.add("\n\n".join(agents[AGENTS:]))
+    run = synchronise()
+    assert (run.state, run.counts["lus"], run.counts["nouveau"]) == (Run.State.APPLIED, DEPARTMENT, DEPARTMENT - AGENTS)
+    start = time.monotonic()
+    again = synchronise(scope=Run.Scope.DEPARTURES)
+    assert again.counts["inchanges"] == DEPARTMENT
+    assert time.monotonic() - start < ldap.LONGEST_PASS / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import gzip
 import importlib.util
 import json
@@ -156,7 +157,7 @@ def tool_for(home: Path, name: str) -> ModuleType:
     spec.loader.exec_module(module)
     module.HOME, module.DATA, module.DUMPS = home, home / "data", home / "dumps"  # type: ignore[attr-defined]
     module.URI = f"ldapi://{str(home / 'ldapi').replace('/', '%2F')}"  # type: ignore[attr-defined]
-    module.OWNER = "root"  # type: ignore[attr-defined]
+    module.OWNER = getpass.getuser()  # type: ignore[attr-defined]
     module.active = lambda: False  # type: ignore[attr-defined]
     return module
 

@@ -39,6 +39,7 @@ BACKUP_LIMIT = 3600.0
 SERVICES = {
     "applications": ("sias-worker", "sias-web", "sias-documents", "pgbouncer", "keepalived", "haproxy"),
     "repositories": ("pgbackrest",),
+    "directories": ("sias-directory",),
     "bricks": ("glusterd",),
     "databases": ("patroni", "sias-guard-agent", "pgbackrest"),
     "witnesses": ("sias-guard",),

@@ -107,7 +107,8 @@ def test_who_had_begun_to_leave_may_go_on(lab: Inventory, view: View) -> None:
 @pytest.mark.parametrize(
     ("name", "order"),
     [
-        ("app-b1", ["sias-worker", "sias-web", "sias-documents", "pgbouncer", "keepalived", "haproxy", "pgbackrest", "glusterd"]),
+        ("app-b1", ["sias-worker", "sias-web", "sias-documents", "pgbouncer", "keepalived", "haproxy", "pgbackrest",
+                    "sias-directory", "glusterd"]),
         ("db-b1", ["patroni", "sias-guard-agent", "pgbackrest", "etcd-leader-placement", "etcd"]),
         ("witness", ["glusterd", "sias-guard", "etcd-leader-placement", "etcd"]),
     ],

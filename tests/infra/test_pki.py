@@ -26,7 +26,7 @@ MUTUAL = {"etcd_client", "etcd_peer", "patroni", "pgbackrest", "web_internal", "
     "gluster",
     "guard",
 }
-WITH_PASSWORD = {"prometheus", "alertmanager"}
+WITH_PASSWORD = {"prometheus", "alertmanager", "ldaps"}
 PUBLIC = {"https"}
 POSTGRES = {"postgres", "pgbouncer"}
 OTHERWISE = {"ssh", "http"}  # its own encryption; only redirects to https

@@ -152,7 +152,7 @@ def restore(inventory: Inventory, fleet: Fleet, host: str) -> None:
     name = inventory.cluster
     for source in (other for other in bricks(inventory) if other != host):
         line = (
-            f"cd {HOME} && sed -n 's/^UUID=//p' glusterd.info && grep -l '^hostname[0-9]*={host}$' peers/* | head -n 1"
+            f"cd {HOME} && sed -n 's/^UUID=//p' glusterd.info && grep -lE '^hostname[0-9]*={host}([.].*)?$' peers/* | head -n 1"
             f" && sed -n 's/^volume-id=//p' vols/{name}/info && tar -c glusterd.info peers vols | base64 -w 0"
         )
         answer = fleet.run(source, line, timeout=60.0)

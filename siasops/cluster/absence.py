@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from siasops.cluster import address, drain
-from siasops.cluster.check import LAG_LIMIT, Line, check, healthy
+from siasops.cluster.check import LAG_LIMIT, Line, check, healthy, together
 from siasops.cluster.switchover import PGBOUNCER_CONSOLE
 from siasops.cluster.view import View, look
 from siasops.console import Progress
@@ -89,17 +89,8 @@ def may_leave(view: View, host: Host, absent: Sequence[str]) -> list[Line]:
     ]
     if host.name in absent:
         return lines  # it had the redundancy when it began
-    wrong = [line for line in check(view) if not line.ok]
-    lines.append(
-        Line(
-            not wrong,
-            "Everything is there twice",
-            "; ".join(f"{line.what}: {line.found}" for line in wrong)
-            if wrong
-            else "every check of `sias cluster check` holds",
-            "Mend that first: what this host holds would be the last copy." if wrong else "",
-        )
-    )
+    mend = "Mend that first: what this host holds would be the last copy."
+    lines.append(together("Everything is there twice", check(view), mend))
     return lines
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from siasops.cluster.view import View
@@ -29,6 +29,14 @@ def check(view: View) -> list[Line]:
 def healthy(lines: list[Line]) -> bool:
     """Whether everything holds. Nothing looked at is not healthy."""
     return bool(lines) and all(line.ok for line in lines)
+
+
+def together(what: str, lines: Iterable[Line], action: str) -> Line:
+    """Make one line of many: what it found is what does not hold. Nothing looked at does not hold."""
+    every = list(lines)
+    wrong = "; ".join(f"{line.what}: {line.found}" for line in every if not line.ok)
+    held = healthy(every)
+    return Line(held, what, wrong or f"all {len(every)} checks hold", "" if held else action)
 
 
 def _hosts(view: View) -> Iterator[Line]:

@@ -15,7 +15,7 @@ from siasops.calendar import model, rules
 from siasops.calendar.cli import in_force
 from siasops.change.procedure import Act, GoBack, Phase, Plan, Procedure
 from siasops.change.state import State
-from siasops.cluster.check import Line, check
+from siasops.cluster.check import Line, check, together
 from siasops.cluster.client import Asker
 from siasops.cluster.view import View, look
 from siasops.drill.faults import Stage
@@ -51,7 +51,11 @@ class Release(Procedure):
         """See `Procedure.check`."""
         standings, view = hosts.look(stage), look(stage.inventory, stage.fleet)
         return [
-            _cluster(view),
+            together(
+                "The cluster is healthy, and each room serves its users",
+                check(view),
+                "Mend that first: a planned change never starts from a wounded cluster.",
+            ),
             _relief(standings),
             _room(standings),
             _content(stage.inventory, Path(plan.facts["source"])),
@@ -248,16 +252,6 @@ def _names(versions: Any) -> str:
 
 
 # --- Lines of `check` and `verify` ------------------------------------------------------------------------------------
-
-
-def _cluster(view: View) -> Line:
-    wrong = [line for line in check(view) if not line.ok]
-    return Line(
-        not wrong,
-        "The cluster is healthy, and each room serves its users",
-        "; ".join(f"{x.what}: {x.found}" for x in wrong) or "every check of `sias cluster check` holds",
-        "Mend that first: a planned change never starts from a wounded cluster." if wrong else "",
-    )
 
 
 def _relief(standings: Mapping[str, Standing]) -> Line:

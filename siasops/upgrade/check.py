@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from siasops.backup.catalogue import read
 from siasops.calendar import model, rules
 from siasops.calendar.cli import in_force
 from siasops.cluster import absence
-from siasops.cluster.check import Line, check
+from siasops.cluster.check import Line, check, together
 from siasops.cluster.client import Asker
 from siasops.cluster.view import View, look
 from siasops.drill.faults import Stage
@@ -37,7 +37,9 @@ def lines(stage: Stage, facts: Mapping[str, Any]) -> list[Line]:
     view = look(inventory, fleet)
     cluster, states = check(view), hosts.states(fleet, chosen)
     return [
-        _all("The platform could lose a host now", cluster, "Mend that first: one host after the other will be away."),
+        together(
+            "The platform could lose a host now", cluster, "Mend that first: one host after the other will be away."
+        ),
         _nobody_away(fleet),
         *one_version(inventory, view),
         _release(inventory, fleet),
@@ -270,16 +272,4 @@ def _calendar(inventory: Inventory, cluster: list[Line]) -> Line:
         )
     found = rules.lines(plan, due[0], now, in_force=in_force(inventory), cluster=cluster)
     # Another change that stands half-way is the engine's own line; what runs now is this one's own check.
-    return _all(f"{what} ({due[0].id})", found, "`sias calendar check` says more.")
-
-
-def _all(what: str, found: Iterable[Line], action: str) -> Line:
-    """Make one line of many."""
-    every = list(found)
-    wrong = [line for line in every if not line.ok]
-    return Line(
-        bool(every) and not wrong,
-        what,
-        "; ".join(f"{line.what}: {line.found}" for line in wrong) or f"all {len(every)} checks hold",
-        action if wrong or not every else "",
-    )
+    return together(f"{what} ({due[0].id})", found, "`sias calendar check` says more.")

@@ -52,7 +52,7 @@ class World:
             monkeypatch.setattr(hosts, name, getattr(self, name))
         monkeypatch.setattr(hosts, "version_of", lambda _: NEW)
         monkeypatch.setattr(procedure, "look", lambda *_: SimpleNamespace(leader=SimpleNamespace(version="15.4")))
-        monkeypatch.setattr(procedure, "_cluster", lambda _: Line(True, "The cluster is healthy", "yes"))
+        monkeypatch.setattr(procedure, "check", lambda _: [Line(True, "The cluster is healthy", "yes")])
         monkeypatch.setattr(
             procedure, "_runs", lambda _, s, version: Line(s.runs(version), f"{s.name} runs {version}", s.current)
         )

@@ -7,7 +7,6 @@ import getpass
 import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.table import Table
@@ -16,13 +15,13 @@ from rich.text import Text
 from siasops import remote
 from siasops.calendar import export as ical
 from siasops.calendar import model, records, rules
+from siasops.calendar.due import in_force
 from siasops.calendar.model import Calendar
 from siasops.calendar.records import Felt
 from siasops.cluster import check as checks
 from siasops.cluster.cli import print_lines
 from siasops.cluster.view import look
 from siasops.console import emit_json, json_option, out
-from siasops.drill import active
 from siasops.errors import HELD, USAGE, VERDICT_FAILED, UserError
 from siasops.inventory import Inventory
 
@@ -238,15 +237,6 @@ def availability(inventory: Inventory, year: int | None, as_json: bool) -> None:
     unmeasured = sum(not r.felt.without_service for r in ours)
     if unmeasured:
         out.print(f"[yellow]{unmeasured} of {len(ours)} records carry no measure: the share may be too good.[/yellow]")
-
-
-def in_force(inventory: Inventory) -> str | None:
-    """What runs right now: a drill's fault, or a recorded change; None when nothing does."""
-    fault: Any = active.read(inventory)
-    if fault is not None:
-        return f"the drill {fault.name} of {fault.run} is in force"
-    change = records.under_way(inventory)
-    return f"{change['kind']} “{change['what']}” is under way" if change else None
 
 
 def picture(plan: Calendar, environment: str, first: date, today: date) -> Table:

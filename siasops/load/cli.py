@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from siasops import figures
-from siasops.calendar.cli import in_force
+from siasops.calendar.due import in_force
 from siasops.console import Progress, emit_json, json_option, out
 from siasops.errors import COULD_NOT_RUN, HELD, USAGE, VERDICT_FAILED, UserError
 from siasops.inventory import ROOT, Inventory

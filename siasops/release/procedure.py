@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from siasops.calendar import model, rules
-from siasops.calendar.cli import in_force
+from siasops.calendar.due import due
 from siasops.change.procedure import Act, GoBack, Phase, Plan, Procedure
 from siasops.change.state import State
 from siasops.cluster.check import Line, check, together
@@ -50,10 +49,11 @@ class Release(Procedure):
     def check(self, stage: Stage, plan: Plan) -> Sequence[Line]:
         """See `Procedure.check`."""
         standings, view = hosts.look(stage), look(stage.inventory, stage.fleet)
+        cluster = check(view)
         return [
             together(
                 "The cluster is healthy, and each room serves its users",
-                check(view),
+                cluster,
                 "Mend that first: a planned change never starts from a wounded cluster.",
             ),
             _relief(standings),
@@ -61,7 +61,7 @@ class Release(Procedure):
             _content(stage.inventory, Path(plan.facts["source"])),
             _former(standings),
             _migrations(stage, plan, standings, view),
-            *_calendar(stage.inventory, view),
+            due(stage.inventory, self.kind, cluster),
         ]
 
     def phases(self, plan: Plan) -> Sequence[Phase]:
@@ -320,18 +320,6 @@ def _migrations(stage: Stage, plan: Plan, standings: Mapping[str, Standing], vie
     said += [f"{o.migration}: {o.rule} accepted: {o.accepted}" for o in accepted]
     return Line(not refused, what, "; ".join(said) or "nothing speaks against them",
                 "; ".join(dict.fromkeys(f"instead of {o.rule}: {o.instead}" for o in refused)))  # fmt: skip
-
-
-def _calendar(inventory: Inventory, view: View) -> list[Line]:
-    """Outside a lab a release stands in the calendar, approved, and this is its time."""
-    if inventory.is_lab:
-        return [Line(True, "It is its time", "a lab has no windows and no freezes")]
-    plan = model.load()
-    due = [c for c in plan.of(inventory.environment) if c.kind == "release" and c.starts <= plan.now() < c.ends]
-    if not due:
-        return [Line(False, "It is its time", f"no release of {inventory.environment} is planned for now",
-                     "Plan it in inventory/calendar.yml and have it approved: see `sias calendar list`.")]  # fmt: skip
-    return rules.lines(plan, due[0], plan.now(), in_force=in_force(inventory), cluster=check(view))
 
 
 def _runs(inventory: Inventory, standing: Standing, version: str) -> Line:

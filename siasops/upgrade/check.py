@@ -11,8 +11,7 @@ from typing import Any
 from siasops.backup import archive
 from siasops.backup import check as backups
 from siasops.backup.catalogue import read
-from siasops.calendar import model, rules
-from siasops.calendar.cli import in_force
+from siasops.calendar.due import due
 from siasops.cluster import absence
 from siasops.cluster.check import Line, check, together
 from siasops.cluster.client import Asker
@@ -48,7 +47,7 @@ def lines(stage: Stage, facts: Mapping[str, Any]) -> list[Line]:
         _documents(inventory, fleet),
         *packages(road, states),
         *room(road, states, hosts.offers(fleet, chosen, road.old_name, road.new_name)),
-        _calendar(inventory, cluster),
+        due(inventory, KIND, cluster),
     ]
 
 
@@ -252,24 +251,3 @@ def _documents(inventory: Inventory, fleet: Fleet) -> Line:
         "; ".join(wrong) or f"{len(names)} bricks",
         "See /var/log/glusterfs/glusterd.log there; a restart of glusterd cures most." if wrong else "",
     )
-
-
-def _calendar(inventory: Inventory, cluster: list[Line]) -> Line:
-    """Outside a lab an upgrade stands in the calendar, approved, and this is its time."""
-    what = "It is its time"
-    if inventory.is_lab:
-        return Line(True, what, "a lab has no windows and no freezes")
-    plan = model.load()
-    now = plan.now()
-    due = [
-        change
-        for change in plan.of(inventory.environment)
-        if change.kind == KIND and change.starts <= now < change.ends
-    ]
-    if not due:
-        return Line(
-            False, what, f"no {KIND} is planned for now", "Plan it in inventory/calendar.yml, and have it approved."
-        )
-    found = rules.lines(plan, due[0], now, in_force=in_force(inventory), cluster=cluster)
-    # Another change that stands half-way is the engine's own line; what runs now is this one's own check.
-    return together(f"{what} ({due[0].id})", found, "`sias calendar check` says more.")

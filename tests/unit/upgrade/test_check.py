@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from siasops.calendar import due
 from siasops.cluster.check import healthy
 from siasops.inventory import ROOT, Inventory
 from siasops.upgrade import check, wheels
@@ -100,10 +101,10 @@ def test_a_repository_that_was_not_proven_lately_is_a_no_go(
 
 
 def test_the_calendar_is_asked_where_people_work(lab: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert check._calendar(lab, []).ok
+    assert due.due(lab, check.KIND, []).ok
     facts = {key: value for key, value in lab.facts.items() if key != "lab_bridge"}
     production = replace(lab, facts=facts | {"sias_environment": "production"})
-    line = check._calendar(production, [])
+    line = due.due(production, check.KIND, [])
     assert not line.ok
     assert "debian_upgrade" in line.found
 

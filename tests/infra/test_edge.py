@@ -209,6 +209,14 @@ def test_documents_are_whole_in_both_rooms_and_arbitrated_by_the_witness(on: Rea
     assert serving == set(bricks)
 
 
+@pytest.mark.parametrize("host", [h.name for h in FACTS.group("bricks") if h.room != "w"])
+def test_copies_of_documents_are_read_again_by_a_unit_that_may_do_nothing_else(on: Reach, host: str) -> None:
+    assert on(host).service("sias-scrub.timer").is_enabled
+    on(host).check_output("systemctl start sias-scrub.service")
+    told = on(host).check_output("cat /var/lib/prometheus/node-exporter/sias-scrub.prom")
+    assert "\nsias_scrub_mismatches 0" in told
+
+
 def test_every_host_runs_the_same_release(on: Reach) -> None:
     noted = {host: json.loads(on(host).file("/var/lib/sias/running").content_string) for host in APPLICATIONS}
     assert len({note["release"] for note in noted.values()}) == 1

@@ -27,6 +27,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.drill]
 
 def start(log: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """Start `sias drill` in a process of its own, as a user does, and wait until its fault is in force."""
+    # Whoever starts these tests in the background may have them ignore Ctrl-C, and children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "siasops.cli", "drill", *arguments],

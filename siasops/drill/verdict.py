@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from siasops.drill import checker, consistency
 from siasops.drill.checker import Finding, Gap, Term
-from siasops.drill.history import DocumentOp, Final, History, LedgerRow, Outcome
+from siasops.drill.history import DocumentOp, Final, History, HttpOp, LedgerRow, Outcome
 
 OFFERED = 0.99
 """Share of the intended HTTP arrivals that must have begun in time; below, the run says nothing about HTTP."""
@@ -149,14 +150,16 @@ def judge(
     result.read_gap = (
         None if any(gap is None for gap in lagging) else max((g for g in lagging if g), key=lambda gap: gap.seconds)
     )
-    wait = _document_wait(history.documents, *window)
+    slowest = _slowest_document(history.documents, *window)
+    wait = None if slowest is None else round(slowest[0], 2)
     http = {kind: [op for op in history.http if op.kind == kind] for kind in rates}
     slow = float(objectives["http_slow"])
     offered = {
         kind: checker.offered_ratio(ops, rates[kind], moments.baseline, moments.converged) for kind, ops in http.items()
     }
     result.valid = all(ratio >= OFFERED for ratio in offered.values())
-    failed = sum(1 for op in history.http if not op.ok and moments.fault <= op.intended <= moments.converged)
+    failures = [op for op in history.http if not op.ok and moments.fault <= op.intended <= moments.converged]
+    failed = len(failures)
     reference = moments.healed if fault.lasts else moments.fault
     back = {
         name: None if at is None else round(max(0.0, at - reference), 1)
@@ -236,14 +239,19 @@ def judge(
         result.promises.append(
             Promise(
                 "Longest wait to store a document",
-                "nobody stored one" if wait is None else f"{wait:.2f} s",
+                "nobody stored one" if slowest is None else _about_document(*slowest, moments.fault),
                 f"at most {limits['document_wait']} s",
                 wait is not None and wait <= limits["document_wait"],
             )
         )
     if "http_failed" in limits:
         result.promises.append(
-            Promise("Failed requests", f"{failed}", f"{limits['http_failed']}", failed <= limits["http_failed"])
+            Promise(
+                "Failed requests",
+                _about_failures(failures, moments.fault),
+                f"{limits['http_failed']}",
+                failed <= limits["http_failed"],
+            )
         )
     result.promises.append(
         Promise(
@@ -273,14 +281,30 @@ def _about_writing(result: Result, limits: Mapping[str, float], meanwhile: int, 
     ]
 
 
-def _document_wait(ops: Sequence[DocumentOp], start: float, end: float) -> float | None:
-    """Longest time that somebody who stored a document around the fault waited for the answer; None when nobody did."""
+def _slowest_document(ops: Sequence[DocumentOp], start: float, end: float) -> tuple[float, DocumentOp] | None:
+    """Find who waited longest for the answer of all who stored a document around the fault; None when nobody did."""
     waits = [
-        (op.ended if op.ended is not None else end) - op.invoked
+        ((op.ended if op.ended is not None else end) - op.invoked, op)
         for op in ops
         if op.invoked < end and (op.ended is None or op.ended > start)
     ]
-    return round(max(waits), 2) if waits else None
+    return max(waits, key=lambda found: found[0]) if waits else None
+
+
+def _about_document(wait: float, op: DocumentOp, zero: float) -> str:
+    return f"{wait:.2f} s (room {op.room}, from {op.invoked - zero:.1f} s{', ' + op.why if op.why else ''})"
+
+
+def _about_failures(failures: Sequence[HttpOp], zero: float) -> str:
+    """Say how many failed, and of the most frequent kinds which, where and when: a bare number explains nothing."""
+    if not failures:
+        return "0"
+    kinds = Counter(
+        (op.why.split(" ")[0] or "no answer", f"room {op.room}", op.served_by or "nobody") for op in failures
+    )
+    shown = "; ".join(f"{n} × {why}, {room}, served by {host}" for (why, room, host), n in kinds.most_common(4))
+    first, last = min(op.intended for op in failures) - zero, max(op.ended for op in failures) - zero
+    return f"{len(failures)} ({shown}; {first:.1f} to {last:.1f} s)"
 
 
 def _span(gap: Gap | None, zero: float) -> list[float] | None:

@@ -47,6 +47,7 @@ class Uploader:
         await self.log.durable("intent", number=number, sha256=digest, room=room)
         key = f"{self.run}-document-{number}"
         sent = False
+        tries: list[str] = []
         while True:
             try:
                 outcome, path, why = await self._send(room, body, key)
@@ -55,12 +56,14 @@ class Uploader:
                 outcome, path, why = Outcome.UNKNOWN, None, sentence(error)
             else:
                 sent = True
+            if why:
+                tries.append(why)
             if outcome is not Outcome.UNKNOWN or stop.is_set():
                 break
             await pause(stop, RESEND)
         if not sent:
             outcome = Outcome.FAILED
-        self.log.note("outcome", number=number, outcome=outcome, path=path, why=why)
+        self.log.note("outcome", number=number, outcome=outcome, path=path, why=", ".join(tries))
         if outcome is Outcome.OK and path:
             self.stored[number] = digest, path
             await asyncio.gather(*(self._until_read(number, room, AT_ONCE, final=False) for room in self.sites))

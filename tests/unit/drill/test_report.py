@@ -154,9 +154,14 @@ def test_a_write_in_a_room_without_a_majority_fails_however_quick_it_is() -> Non
 def test_a_request_that_fails_in_a_planned_change_fails_it() -> None:
     assert judged(fault=Switchover())[0].verdict == "held"
     made, _ = history()
-    http = [replace(op, ok=op.intended < FAULT or op.intended > FAULT + 0.2) for op in made.http]
+    http = [
+        op if op.intended < FAULT or op.intended > FAULT + 0.2 else replace(op, ok=False, why="503", served_by="app-a1")
+        for op in made.http
+    ]
     result, _ = judged(fault=Switchover(), http=http)
-    assert [p.what for p in result.promises if not p.held] == ["Failed requests"]
+    (promise,) = [p for p in result.promises if not p.held]
+    assert promise.what == "Failed requests"
+    assert re.fullmatch(r"[1-9]\d* \(.*[1-9]\d* × 503, room [ab], served by app-a1; 0\.\d to 0\.\d s\)", promise.found)
 
 
 def test_a_document_that_somebody_waits_for_too_long_fails() -> None:

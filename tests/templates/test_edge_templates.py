@@ -136,7 +136,8 @@ def test_reads_prefer_replicas_of_the_own_room_and_end_at_the_primary(rendered: 
 def test_writes_go_to_whoever_patroni_calls_primary_and_old_sessions_end(rendered: Rendered) -> None:
     for host in rendered.hosts:
         section = haproxy(rendered, host)["backend pg_primary"]
-        assert "option httpchk OPTIONS /primary" in section
+        assert "option httpchk GET /primary" in section
+        assert """http-check expect string '"role": "primary"'""" in section
         assert [n for n, _ in servers(section)] != []
         assert {n for n, _ in servers(section)} == {h.name for h in rendered.inventory.group("databases")}
         assert all("on-marked-down shutdown-sessions" in line for _, line in servers(section))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -178,6 +179,8 @@ class Workers:
 
     def start(self, *names: str) -> None:
         """Start every workload, or only those named."""
+        # A lab's hosts share this machine's disk: what earlier work left to be written is written before anybody is timed.
+        os.sync()
         for name, description in descriptions(self.inventory, self.run, self.folder).items():
             if names and name not in names:
                 continue

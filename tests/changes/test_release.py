@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,19 @@ class Agent:
         return {path: self.http.get(path).status_code for path in self.files}
 
 
+@pytest.fixture
+def agents(lab: Inventory) -> Iterator[Callable[[], Agent]]:
+    """Makes agents, whose connections are closed in the end."""
+    with ExitStack() as made:
+
+        def make() -> Agent:
+            agent = Agent(lab)
+            made.callback(agent.http.close)
+            return agent
+
+        yield make
+
+
 @contextmanager
 def load(inventory: Inventory, folder: Path) -> Iterator[None]:
     """Users of both rooms for the block, whatever becomes of the commands in it: none of their requests may fail."""
@@ -179,9 +192,11 @@ def load(inventory: Inventory, folder: Path) -> Iterator[None]:
     assert len(ops) > 100
 
 
-def test_nobody_notices_a_release_nor_its_way_back(lab: Inventory, before: str, source: Path) -> None:
+def test_nobody_notices_a_release_nor_its_way_back(
+    lab: Inventory, before: str, source: Path, agents: Callable[[], Agent]
+) -> None:
     with_migration(source, "0004_of_a_test", ADDS)
-    agent, late = Agent(lab), Agent(lab)
+    agent, late = agents(), agents()
     went = act("run", "--source", str(source))
     assert (went["code"], went["status"], went["held"]) == (HELD, "done", True)
     assert went["felt"]["figures"]["http_failed"] == 0
@@ -196,7 +211,7 @@ def test_nobody_notices_a_release_nor_its_way_back(lab: Inventory, before: str, 
     assert (code, "there is nothing to do" in said, len(states.every(lab))) == (HELD, True, changes)
     assert sias("verify")[0] == HELD
 
-    new = Agent(lab)
+    new = agents()
     back = act("rollback")
     assert (back["code"], back["status"]) == (HELD, "rolled back")
     assert back["felt"]["figures"]["http_failed"] == 0

@@ -230,7 +230,9 @@ class _Work:
         """
         expected = self._expected(phases)
         left = [phase for phase in phases if phase.key not in self.state.done]
-        self.progress.total, self.progress.done = len(phases) + (1 if way_back else 0), len(phases) - len(left)
+        # Forward there is the verdict beside them, and where load is offered what it felt.
+        after = (1 if way_back else 0) + (1 if self.watch is not None else 0)
+        self.progress.total, self.progress.done = len(phases) + after, len(phases) - len(left)
         act = Act(self.stage, self.plan, self.state, self.progress, self.journal.note, self.watch)
         for number, phase in enumerate(left):
             remaining = sum(expected[p.key] for p in left[number:])

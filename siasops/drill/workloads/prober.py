@@ -79,7 +79,7 @@ class Prober:
                     "idempotency_key": f"{self.run}-{site.room}-{number}",
                 },
             )
-        if number % 2:
+        if searches(number, len(self.sites)):
             return await site.http.get("/repertoire/", params={"q": self.random.choice(NAMES)})
         return await site.http.get(self.random.choice(self.people))
 
@@ -112,6 +112,11 @@ class Prober:
             why=why,
             served_by=served_by,
         )
+
+
+def searches(number: int, rooms: int) -> bool:
+    """Whether a reader searches, or opens a file: in turn, after each round of the rooms, so that each room does both."""
+    return number // rooms % 2 == 1
 
 
 def schedule(begin: float, rates: dict[str, float], rooms: list[str]) -> Iterator[tuple[float, str, str, int]]:

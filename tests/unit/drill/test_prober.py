@@ -7,7 +7,7 @@ from itertools import islice, takewhile
 
 import pytest
 
-from siasops.drill.workloads.prober import schedule
+from siasops.drill.workloads.prober import schedule, searches
 
 RATES = {"read": 10.0, "write": 2.0}
 
@@ -22,3 +22,11 @@ def test_every_kind_arrives_at_its_rate_in_order_of_time() -> None:
 def test_rooms_take_turns_in_every_kind(kind: str) -> None:
     rooms = [room for _, k, room, _ in islice(schedule(0.0, RATES, ["a", "b"]), 240) if k == kind]
     assert abs(rooms.count("a") - rooms.count("b")) <= 1
+
+
+@pytest.mark.parametrize("rooms", ["ab", "abc"])
+def test_readers_of_every_room_search_and_open_files(rooms: str) -> None:
+    reads = [(room, n) for _, kind, room, n in islice(schedule(0.0, RATES, list(rooms)), 240) if kind == "read"]
+    for room in rooms:
+        found = Counter(searches(n, len(rooms)) for where, n in reads if where == room)
+        assert abs(found[True] - found[False]) <= 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from siasops.cluster import instance
 from siasops.errors import UserError
 from siasops.inventory import Host, Inventory
 
@@ -18,15 +21,23 @@ class Rule:
     sources: tuple[str, ...]
 
 
+def holds(inventory: Inventory, flow: Mapping[str, Any]) -> bool:
+    """Whether a row is in force here now."""
+    when = flow.get("when")
+    if when == "drills":
+        return inventory.drills_allowed
+    return when is None or when in {one.slot for one in instance.of(inventory).slots}
+
+
 def accepted(inventory: Inventory, host: Host) -> list[Rule]:
-    """What a host accepts, from whom; everything else is refused.
+    """What a host accepts, from whom; everything else is refused. Clusters of PostgreSQL: those of `instance.of`.
 
     Raises:
         UserError: when a row names a group that does not exist.
     """
     rules = []
     for flow in inventory.facts["flows"]:
-        if flow.get("when") == "drills" and not inventory.drills_allowed:
+        if not holds(inventory, flow):
             continue
         if not any(_is_in(inventory, host, group, flow["name"]) for group in flow["to"]):
             continue

@@ -12,6 +12,7 @@ import pytest
 
 from siasops import inventory as facts
 from siasops import remote
+from siasops.cluster import instance
 from siasops.console import Progress
 from siasops.drill.faults import Stage
 from siasops.drill.run import converge
@@ -50,6 +51,8 @@ def lab(inventory: Inventory, request: pytest.FixtureRequest) -> Inventory:
         )
         sys.stderr.write(f"== sias lab up: exit {done.returncode} after {time.monotonic() - began:.0f} s\n")
     assert done.returncode == 0, "the lab did not come up; its output stands above"
+    with remote.connect(inventory) as fleet:
+        instance.learn(inventory, fleet)
     return inventory
 
 

@@ -11,6 +11,8 @@ from siasops.errors import UserError
 from siasops.inventory import Host, Inventory
 from siasops.remote import Fleet
 
+STANZA = "$(sed -n 's/^\\[\\([a-z0-9-]*\\)\\]$/\\1/p' /etc/pgbackrest.conf | grep -vx global | head -n 1)"
+"""Shell: the stanza of the cluster that serves, which a host's configuration names first. Database hosts may all be dead."""
 INFO_TIMEOUT_S = 60.0
 """Seconds for one repository to tell what it holds."""
 SEGMENT_NAME_LENGTH = 24
@@ -126,7 +128,7 @@ def read(inventory: Inventory, fleet: Fleet, *, room: str | None = None) -> list
     wanted = [host for host in hosts if room in {None, host.room}]
     if not wanted:
         raise UserError(f"no repository stands in room {room}; rooms with one: {', '.join(h.room for h in hosts)}.")
-    command = as_postgres(f"pgbackrest --stanza={inventory.cluster} --output=json info")
+    command = as_postgres(f"pgbackrest --stanza={STANZA} --output=json info")
     answers = fleet.run_each({host.name: command for host in wanted}, timeout=INFO_TIMEOUT_S)
     repositories = []
     for host in wanted:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from siasops.cluster import instance
 from siasops.console import Progress
 from siasops.drill import report
 from siasops.drill.faults import Stage
@@ -53,6 +54,7 @@ class Watch:
         Raises:
             UserError: a kind of load cannot be served.
         """
+        instance.learn(self.stage.inventory, self.stage.fleet)
         self._observer = Observer(self.stage.inventory)
         self.workers.start()
         self.workers.wait_ready(READY_LIMIT)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from siasops.cluster import address, drain
+from siasops.cluster import address, drain, instance
 from siasops.cluster.check import LAG_LIMIT, Line, check, healthy, together
 from siasops.cluster.switchover import PGBOUNCER_CONSOLE
 from siasops.cluster.view import View, look
@@ -23,7 +23,6 @@ from siasops.remote import Fleet, RemoteError, wait_until
 
 MARK = f"{address.FOLDER}/host"
 """On the disk of a host that is away."""
-PATRONI_CONFIG = "/etc/patroni/config.yml"
 LEAVE_LIMIT = 60.0
 """Seconds for every check to hold before a host leaves."""
 DRAIN_LIMIT = 30.0
@@ -51,10 +50,11 @@ BRICK = "pgrep -x glusterfsd"
 BRICK_STOP = "pkill -TERM -x glusterfsd; pkill -TERM -f '[g]lusterfs .*glustershd'; :"
 
 
-def services(host: Host) -> list[str]:
-    """Units of a host that serve others, in the order in which they are stopped."""
+def services(inventory: Inventory, host: Host) -> list[str]:
+    """Units of a host that serve others, in the order in which they are stopped; the Patroni of each cluster among them."""
+    patronis = [one.unit for one in instance.of(inventory).slots if one.runs]
     found = [unit for group, units in SERVICES.items() if group in host.groups for unit in units]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(name for unit in found for name in (patronis if unit == "patroni" else [unit])))
 
 
 def away(fleet: Fleet) -> list[str]:
@@ -120,7 +120,7 @@ def leave(inventory: Inventory, fleet: Fleet, name: str, progress: Progress) -> 
         _leave_users(inventory, fleet, host, progress)
     if "databases" in host.groups:
         _leave_reads(inventory, fleet, host, progress)
-    for unit in services(host):
+    for unit in services(inventory, host):
         progress.say(f"{name}: stop {unit}")
         # A unit that this host never had is as good as stopped.
         line = f"systemctl stop {unit} 2>/dev/null || ! systemctl is-active --quiet {unit}"
@@ -158,7 +158,7 @@ def come_back(
         UserError: a service does not start, or something is not whole in time; users are served by the others meanwhile.
     """
     host = inventory.host(name)
-    for unit in reversed(services(host)):
+    for unit in reversed(services(inventory, host)):
         started = fleet.run(name, ["systemctl", "start", unit], timeout=STOP_LIMIT)
         if not started.ok:
             said = (started.stderr or started.stdout).strip()[-300:]
@@ -210,8 +210,10 @@ def _leave_users(inventory: Inventory, fleet: Fleet, host: Host, progress: Progr
 def _leave_reads(inventory: Inventory, fleet: Fleet, host: Host, progress: Progress) -> None:
     """Make a standby one that nobody waits for and nobody reads from."""
     name = host.name
-    line = f"grep -qx '  nosync: true' {PATRONI_CONFIG} || sed -i '/^tags:/a\\  nosync: true' {PATRONI_CONFIG}"
-    fleet.run(name, f"{line}; ! systemctl is-active --quiet patroni || systemctl reload patroni", check=True)
+    serving = instance.of(inventory).serving
+    config, unit, server = serving.config, serving.unit, serving.server(name)
+    line = f"grep -qx '  nosync: true' {config} || sed -i '/^tags:/a\\  nosync: true' {config}"
+    fleet.run(name, f"{line}; ! systemctl is-active --quiet {unit} || systemctl reload {unit}", check=True)
 
     def free() -> bool:
         leader = look(inventory, fleet).leader
@@ -222,13 +224,13 @@ def _leave_reads(inventory: Inventory, fleet: Fleet, host: Host, progress: Progr
     wait_until(free, f"no commit waits for {name}", deadline=SYNC_LIMIT, every=0.5, say=progress.say)
     hosts = [h.name for h in inventory.group("applications")]
     # Out of the turn first, and only then away from it: a new connection must not come here again.
-    drain.drain(fleet, drain.READS, name, hosts=hosts, limit=0.0)
+    drain.drain(fleet, drain.READS, server, hosts=hosts, limit=0.0)
     console = PGBOUNCER_CONSOLE.format(port=inventory.ports["pgbouncer"], command=f"RECONNECT {inventory.cluster}_ro")
     reconnect = f'cd / && runuser -u "$(systemctl show -P User pgbouncer)" -- {console}'
     for answer in fleet.run_all(reconnect, hosts=hosts, timeout=20.0).values():
         if not answer.ok:
             raise RemoteError(f"{answer.host}: PgBouncer does not let go of {name}: {answer.stderr.strip()[-300:]}")
-    left = drain.drain(fleet, drain.READS, name, hosts=hosts, limit=DRAIN_LIMIT)
+    left = drain.drain(fleet, drain.READS, server, hosts=hosts, limit=DRAIN_LIMIT)
     progress.say(f"{name}: nobody reads here" + (f", but {left} that did not end" if left else ""))
     fleet.run(name, "systemctl stop sias-restore.service 2>/dev/null; :", timeout=STOP_LIMIT, check=True)
 
@@ -242,9 +244,11 @@ def _serve_reads(inventory: Inventory, fleet: Fleet, host: Host, progress: Progr
         return member.leads or (member.state == "streaming" and caught_up)
 
     wait_until(follows, f"{name} follows the primary", deadline=limit, every=1.0, say=progress.say)
-    line = f"grep -qx '  nosync: true' {PATRONI_CONFIG} || exit 0; sed -i '/^  nosync: true$/d' {PATRONI_CONFIG}"
-    fleet.run(name, f"{line}; systemctl reload patroni", check=True)
-    drain.ready(fleet, drain.READS, name, hosts=[h.name for h in inventory.group("applications")])
+    serving = instance.of(inventory).serving
+    config, unit = serving.config, serving.unit
+    line = f"grep -qx '  nosync: true' {config} || exit 0; sed -i '/^  nosync: true$/d' {config}"
+    fleet.run(name, f"{line}; systemctl reload {unit}", check=True)
+    drain.ready(fleet, drain.READS, serving.server(name), hosts=[h.name for h in inventory.group("applications")])
 
 
 def _serve_users(inventory: Inventory, fleet: Fleet, host: Host, progress: Progress, limit: float) -> None:

@@ -135,7 +135,7 @@ def leave(inventory: Inventory, name: str, *, yes: bool, hours: float) -> None:
             lines = absence.may_leave(look(inventory, fleet), chosen, absence.away(fleet))
         print_lines(lines)
         held = checks.healthy(lines)
-        units = ", ".join(absence.services(chosen))
+        units = ", ".join(absence.services(inventory, chosen))
         out.print(
             f"It may leave; {units} would stop. Nothing was touched; `--yes` does it." if held else "It may not leave."
         )

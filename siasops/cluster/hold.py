@@ -34,9 +34,9 @@ def haproxy(command: str) -> str:
 
 
 def running(backend: str) -> set[str]:
-    """Servers of a backend that HAProxy sends traffic to."""
+    """Servers of a backend that HAProxy sends traffic to; those of a cluster that does not serve have no weight."""
     rows = [line.split() for line in haproxy(f"show servers state {backend}").splitlines()]
-    return {row[3] for row in rows if len(row) > 5 and row[1] == backend and row[5] == RUNNING}  # noqa: PLR2004
+    return {row[3] for row in rows if len(row) > 7 and row[1] == backend and row[5] == RUNNING and row[7] != "0"}  # noqa: PLR2004
 
 
 def say(word: str) -> None:

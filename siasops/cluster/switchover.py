@@ -17,6 +17,7 @@ from typing import Any
 
 from siasops import remote
 from siasops.calendar import records
+from siasops.cluster import instance
 from siasops.cluster.check import Line, check
 from siasops.cluster.client import Asker
 from siasops.cluster.view import Member, View, look
@@ -121,7 +122,9 @@ def assertions(view: View, room: str) -> tuple[list[Line], Member | None]:
             view.scheduled is None,
             "Nobody else is changing the cluster",
             view.scheduled or "no switchover is scheduled, Patroni is not paused",
-            "" if view.scheduled is None else "`patronictl flush sias switchover` removes it.",
+            ""
+            if view.scheduled is None
+            else "`patronictl flush CLUSTER switchover` removes it; `patronictl list` names the cluster.",
         )
     )
     return lines, target
@@ -181,7 +184,9 @@ def _look(inventory: Inventory, fleet: Fleet) -> View:
     view = look(inventory, fleet)
     with Asker(inventory) as asker:
         for member in view.members:
-            answer = asker.json(inventory.hosts[member.host].address, inventory.ports["patroni"], "/cluster")
+            answer = asker.json(
+                inventory.hosts[member.host].address, instance.of(inventory).serving.patroni, "/cluster"
+            )
             if isinstance(answer, dict):
                 scheduled = answer.get("scheduled_switchover")
                 return View(
@@ -239,7 +244,9 @@ class _Hold:
         self._said: dict[str, dict[str, float]] = {name: {} for name in self._hosts}
         self._heard = threading.Condition()
         port = str(inventory.ports["pgbouncer"])
-        command = ["python3", "-", port, inventory.cluster, former, new, str(PAUSE_LIMIT), str(HOLD_LIMIT)]
+        serving = instance.of(inventory).serving
+        servers = [serving.server(former), serving.server(new)]
+        command = ["python3", "-", port, inventory.cluster, *servers, str(PAUSE_LIMIT), str(HOLD_LIMIT)]
         script = (Path(__file__).parent / "hold.py").read_text(encoding="utf-8")
         self._results: dict[str, remote.Result] = {}
 
@@ -326,7 +333,7 @@ class Handover:
 
     def __init__(self, inventory: Inventory, former: str, new: str) -> None:
         self._former, self._new = former, new
-        self._prefix = f"/service/{inventory.cluster}/"
+        self._prefix = f"/service/{instance.of(inventory).serving.scope}/"
         self._endpoints = [f"{h.address}:{inventory.ports['etcd_client']}" for h in inventory.group("etcd")]
         paths = {name: str(inventory.pki / name) for name in ("controller.crt", "controller.key", "ca.crt")}
         self._etcd = Etcd(Identity(paths["controller.crt"], paths["controller.key"], paths["ca.crt"]))

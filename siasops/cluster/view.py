@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from siasops.cluster import instance
 from siasops.cluster.client import Asker
 from siasops.inventory import Inventory
 from siasops.remote import Fleet
@@ -131,14 +132,21 @@ class View:
 
 
 def look(inventory: Inventory, fleet: Fleet, *, ask: Asker | None = None) -> View:
-    """Ask every host at once. Takes as long as the slowest answer, 8 s at most."""
+    """Ask every host at once. Takes as long as the slowest answer, 8 s at most.
+
+    Hosts tell which cluster of PostgreSQL serves while they are asked: when that is news, they are asked again.
+
+    Raises:
+        UserError: hosts do not agree on it.
+    """
     begin = time.monotonic()
     asker = ask or Asker(inventory)
     try:
+        serving = instance.of(inventory).serving
         with ThreadPoolExecutor(max_workers=24) as pool:
             run: Callable[..., Any] = pool.submit
             databases = inventory.group("databases")
-            patroni = {h.name: run(asker.json, h.address, inventory.ports["patroni"], "/patroni") for h in databases}
+            patroni = {h.name: run(asker.json, h.address, serving.patroni, "/patroni") for h in databases}
             etcd = {
                 h.name: run(asker.json, h.address, inventory.ports["etcd_client"], "/v3/maintenance/status", post={})
                 for h in inventory.group("etcd")
@@ -160,6 +168,9 @@ def look(inventory: Inventory, fleet: Fleet, *, ask: Asker | None = None) -> Vie
                 inventory, {n: f.result() for n, f in etcd.items()}, {n: f.result() for n, f in health.items()}
             )
             said = {name: (result.stdout if result.reached else "") for name, result in shell.items()}
+            told = ((h.name, sections(said[h.name]).get("postgresql", "")) for h in databases)
+            if instance.know(inventory, instance.agreed(inventory, told)):
+                return look(inventory, fleet, ask=asker)
             fronts = tuple(
                 _front(
                     inventory,
@@ -200,6 +211,8 @@ def _commands(inventory: Inventory) -> dict[str, str | list[str]]:
                 f"echo '{SEPARATOR}units'; for u in {' '.join(APPLICATION_UNITS)}; do"
                 ' echo "$u $(systemctl is-active $u)"; done'
             )
+        if "databases" in host.groups:
+            parts.append(f"echo '{SEPARATOR}postgresql'; cat {instance.FACT} 2>/dev/null")
         if "bricks" in host.groups:
             # Whether the brick serves, and how many files it holds that another has missed: its index of them, which is
             # what `gluster volume heal info` counts, without that command's minute of waiting for a brick that is away.
@@ -289,8 +302,14 @@ STATUS_LINE = re.compile(r'^haproxy_server_status\{proxy="([^"]+)",server="([^"]
 
 
 def haproxy_up(metrics: str, backend: str) -> tuple[str, ...]:
-    """Servers of a backend that HAProxy holds for up, from its own metrics."""
+    """Servers of a backend that HAProxy holds for up, from its own metrics; one without weight is among them."""
     return tuple(sorted(server for proxy, server in STATUS_LINE.findall(metrics) if proxy == backend))
+
+
+def _databases_up(inventory: Inventory, metrics: str, backend: str) -> tuple[str, ...]:
+    """Hosts whose member of the serving cluster HAProxy holds for up."""
+    serving, up = instance.of(inventory).serving, haproxy_up(metrics, backend)
+    return tuple(sorted(h.name for h in inventory.group("databases") if serving.server(h.name) in up))
 
 
 def _front(inventory: Inventory, name: str, answer: Any, metrics: str, shell: str) -> Front:
@@ -302,8 +321,8 @@ def _front(inventory: Inventory, name: str, answer: Any, metrics: str, shell: st
         ready=answer is not None and answer.status_code == 200,  # noqa: PLR2004 - HTTP
         answered_by=answer.headers.get("X-SIAS-Host") if answer is not None else None,
         units=units,
-        primary=haproxy_up(metrics, "pg_primary"),
-        replicas=haproxy_up(metrics, "pg_replicas"),
+        primary=_databases_up(inventory, metrics, "pg_primary"),
+        replicas=_databases_up(inventory, metrics, "pg_replicas"),
         addresses=_addresses(parts.get("addresses", "")),
     )
 

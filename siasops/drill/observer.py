@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from siasops.cluster import instance
 from siasops.cluster.client import Asker
 from siasops.cluster.view import members_of
 from siasops.inventory import Inventory
@@ -60,15 +61,10 @@ class Observer:
         with Asker(self.inventory, timeout=1.0) as asker, ThreadPoolExecutor(len(databases)) as pool:
             while not self._stop.is_set():
                 begin = time.monotonic()
-                answers = dict(
-                    zip(
-                        (h.name for h in databases),
-                        pool.map(
-                            lambda h: asker.json(h.address, self.inventory.ports["patroni"], "/patroni"), databases
-                        ),
-                        strict=True,
-                    )
-                )
+                # Another one after a migration's cutover, in the middle of the watch.
+                port = instance.of(self.inventory).serving.patroni
+                found = pool.map(lambda h, port=port: asker.json(h.address, port, "/patroni"), databases)
+                answers = dict(zip((h.name for h in databases), found, strict=True))
                 self.sights.append(self._judge(time.monotonic(), answers))
                 self._stop.wait(max(0.05, PERIOD - (time.monotonic() - begin)))
 

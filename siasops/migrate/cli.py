@@ -7,6 +7,7 @@ import sys
 import click
 
 from siasops import remote
+from siasops.cluster import instance
 from siasops.cluster.check import Line, healthy
 from siasops.cluster.cli import print_lines
 from siasops.cluster.view import look
@@ -59,6 +60,6 @@ def judge(inventory: Inventory, fleet: remote.Fleet, target: str) -> dict[str, l
         raise UserError("Nobody leads: there is no primary to ask. See `sias cluster check`.")
     if leader.version.split(".")[0] == target:
         raise UserError(f"{leader.host} runs PostgreSQL {leader.version} already.")
-    port, offered = inventory.ports["postgres"], copy.offered(fleet, leader.host, target)
+    port, offered = instance.of(inventory).serving.postgres, copy.offered(fleet, leader.host, target)
     names = [row["name"] for row in Psql(fleet, leader.host, port, "postgres").ask(_DATABASES)]
     return {name: gates.gates(Psql(fleet, leader.host, port, name), offered, target=target) for name in names}

@@ -12,7 +12,7 @@ from siasops.backup import archive
 from siasops.backup import check as backups
 from siasops.backup.catalogue import read
 from siasops.calendar.due import due
-from siasops.cluster import absence
+from siasops.cluster import absence, instance
 from siasops.cluster.check import Line, check, together
 from siasops.cluster.client import Asker
 from siasops.cluster.view import View, look
@@ -97,7 +97,7 @@ def one_version(inventory: Inventory, view: View) -> Iterator[Line]:
     )
     with Asker(inventory) as asker:
         answers = {
-            host.name: asker.json(host.address, inventory.ports["patroni"], "/patroni")
+            host.name: asker.json(host.address, instance.of(inventory).serving.patroni, "/patroni")
             for host in inventory.group("databases")
         }
     patroni = {name: (answer or {}).get("patroni", {}).get("version", "unknown") for name, answer in answers.items()}

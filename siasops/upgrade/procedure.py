@@ -20,7 +20,7 @@ from siasops.backup import archive
 from siasops.backup.catalogue import as_postgres, read, repository_hosts
 from siasops.change.procedure import Act, Phase, Plan, Procedure
 from siasops.change.state import State
-from siasops.cluster import absence, drain
+from siasops.cluster import absence, drain, instance
 from siasops.cluster import switchover as switch
 from siasops.cluster.check import Line
 from siasops.cluster.view import Member, look
@@ -247,9 +247,10 @@ def _converge(act: Act, *, host: str) -> None:
     if "databases" in groups:
         # The reboot started it on the former Python, and the playbook restarts no Patroni that runs. Nobody waits for it yet.
         python = inventory.facts["sias_debian"][act.plan.facts["to"]]["python"]
-        running = "$(readlink /proc/$(systemctl show -P MainPID patroni)/exe)"
-        line = f'test "{running}" = /usr/bin/python{python} || systemctl stop patroni'
-        act.fleet.run(host, line, timeout=absence.STOP_LIMIT, check=True)
+        for unit in (one.unit for one in instance.of(inventory).slots if one.runs):
+            running = f"$(readlink /proc/$(systemctl show -P MainPID {unit})/exe)"
+            line = f'test "{running}" = /usr/bin/python{python} || systemctl stop {unit}'
+            act.fleet.run(host, line, timeout=absence.STOP_LIMIT, check=True)
     deploy.playbook(inventory, "site", say=act.progress.say, arguments=("--limit", host))
     if "databases" in groups:
         _prove(act, host)
@@ -276,7 +277,8 @@ def _return(act: Act, *, host: str) -> None:
     if host in act.state.notes.get("sorts_otherwise", {}):
         # Nobody reads by its indexes until they are built anew.
         applications = [h.name for h in act.inventory.group("applications")]
-        drain.drain(act.fleet, drain.READS, host, hosts=applications, limit=absence.DRAIN_LIMIT)
+        server = instance.of(act.inventory).serving.server(host)
+        drain.drain(act.fleet, drain.READS, server, hosts=applications, limit=absence.DRAIN_LIMIT)
 
 
 def _primary(act: Act, *, room: str) -> None:
@@ -350,7 +352,7 @@ def _reindex(act: Act) -> None:
     act.progress.say(f"{len(built)} indexes built anew; {collation.whole(place)} B-trees are whole")
     applications = [host.name for host in act.inventory.group("applications")]
     for host in noted:
-        drain.ready(act.fleet, drain.READS, host, hosts=applications)
+        drain.ready(act.fleet, drain.READS, instance.of(act.inventory).serving.server(host), hosts=applications)
     act.remember(sorts_otherwise={})
 
 
@@ -426,7 +428,7 @@ def _leader(act: Act) -> Member:
 
 
 def _place(act: Act, host: str) -> Place:
-    return Place(act.fleet, host, act.inventory.ports["postgres"])
+    return Place(act.fleet, host, instance.of(act.inventory).serving.postgres)
 
 
 def _end_segment(act: Act, host: str) -> str:

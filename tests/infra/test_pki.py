@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from siasops import inventory as facts
+from siasops.cluster import instance
 from siasops.flows import accepted
 from siasops.inventory import Host, Inventory
 from tests.infra.conftest import Attempt, Look, Prometheus, Reach
@@ -20,7 +21,7 @@ HOSTS = pytest.mark.parametrize("name", list(facts.load().hosts))
 PKI = "/etc/sias/pki"
 
 # What a port speaks, by its name in the inventory. A port that listens and is not here fails the test below.
-MUTUAL = {"etcd_client", "etcd_peer", "patroni", "pgbackrest", "web_internal", "haproxy_metrics"} | {
+MUTUAL = {"etcd_client", "etcd_peer", "patroni", "patroni_green", "pgbackrest", "web_internal", "haproxy_metrics"} | {
     "node_exporter",
     "postgres_exporter",
     "gluster",
@@ -172,7 +173,9 @@ def test_no_inner_service_answers_without_a_certificate(
     lab: Inventory, spoken: dict[tuple[str, int, str], str]
 ) -> None:
     mutual = {key: answer for key, answer in spoken.items() if key[2] == "tls" and kinds(lab, key[1]) == "mutual"}
-    assert {port for _, port, _ in mutual} >= {lab.ports[name] for name in MUTUAL}
+    here = {one.patroni for one in instance.of(lab).slots}
+    both = {lab.ports["patroni"], lab.ports["patroni_green"]}
+    assert {port for _, port, _ in mutual} >= {lab.ports[name] for name in MUTUAL} - (both - here)
     # pgBackRest greets anybody with its version, and asks for the certificate at the first command: see the next test.
     greeting = {lab.ports["pgbackrest"]: 'answered:{"name":"pgBackRest"'}
     served = {
@@ -213,7 +216,7 @@ def test_the_database_refuses_who_has_no_tls_or_no_certificate(
     how: str, lab: Inventory, spoken: dict[tuple[str, int, str], str]
 ) -> None:
     answers = {(name, port): answer for (name, port, spoke), answer in spoken.items() if spoke == how}
-    assert {port for _, port in answers} == {lab.ports["postgres"], lab.ports["pgbouncer"]}
+    assert {port for _, port in answers} == {*(one.postgres for one in instance.of(lab).slots), lab.ports["pgbouncer"]}
     # R would be a request for the password: the connection itself would have been good enough.
     let_in = {f"{name}:{port}": a for (name, port), a in answers.items() if a.startswith("answered:R")}
     assert let_in == {}

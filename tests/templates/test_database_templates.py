@@ -93,6 +93,22 @@ def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return Rendered(facts.load(ROOT / "inventory" / f"{environment}.yml"), folder, major)
 
 
+BLUE = {"slot": "blue", "major": "15", "stanza": "sias", "runs": True}
+GREEN = {"slot": "green", "major": "17", "stanza": "sias-17", "runs": True}
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    """Green serves, blue stands beside it; `config.yml` and the like are blue's."""
+    folder = tmp_path_factory.mktemp("second")
+    both = {"sias_postgresql": {"serving": GREEN, "beside": BLUE}, "_backup_major": "17"}
+    render(folder, "lab", "databases", ON_DATABASES, **both, patroni_instance=BLUE, _patroni_major="15")
+    render(folder, "lab", "repositories", ON_REPOSITORIES, **both)
+    (folder / "green").mkdir()
+    render(folder / "green", "lab", "databases", ON_DATABASES, **both, patroni_instance=GREEN, _patroni_major="17")
+    return Rendered(facts.load(ROOT / "inventory" / "lab.yml"), folder, "17")
+
+
 # --- etcd -------------------------------------------------------------------------------------------------------------
 
 
@@ -281,3 +297,41 @@ def test_only_options_that_both_versions_of_pgbackrest_know_are_used(rendered: R
         text = rendered.text(host, "pgbackrest.conf")
         assert "-block" not in text
         assert "prefer" not in text
+
+
+# --- Two clusters -------------------------------------------------------------------------------------------------------
+
+
+def test_two_clusters_on_a_host_share_no_port_file_key_or_stanza(second: Rendered) -> None:
+    blue, green = second.patroni("db-a1"), yaml.safe_load(second.text("green/db-a1", "config.yml"))
+    for path in (["scope"], ["restapi", "listen"], ["restapi", "connect_address"], ["postgresql", "listen"],
+                 ["postgresql", "connect_address"], ["postgresql", "data_dir"], ["postgresql", "bin_dir"],
+                 ["postgresql", "pgpass"], ["postgresql", "custom_conf"],
+                 ["bootstrap", "dcs", "postgresql", "parameters", "archive_command"]):  # fmt: skip
+        one, other = blue, green
+        for key in path:
+            one, other = one[key], other[key]
+        assert one != other, path
+    assert green["scope"] == "sias-green"
+    assert "/etc/patroni/green/config.yml" in second.text("green/db-a1", "patroni.service")
+    assert json.loads(second.text("green/db-a1", "cluster.json"))["port"] == 8018
+
+
+def test_each_cluster_may_follow_the_other_and_only_by_a_database_host(second: Rendered) -> None:
+    lines = [
+        line for line in second.patroni("db-a1")["postgresql"]["pg_hba"] if line.startswith("hostssl sias replicator")
+    ]
+    assert {line.split()[3] for line in lines} == {f"{h.address}/32" for h in second.inventory.group("databases")}
+
+
+def test_the_cluster_that_serves_is_the_first_stanza_and_both_are_archived(second: Rendered) -> None:
+    for host in [*second.names("databases"), *second.names("repositories")]:
+        told = second.pgbackrest(host)
+        assert [name for name in told if not name.startswith("global")] == ["sias-17", "sias"]
+        assert told["sias-17"]["pg1-port"] == ["5433"]
+        assert "pg1-port" not in told["sias"]
+        assert all(line.endswith("=sias-17,sias") for line in told["global"]["tls-server-auth"])
+
+
+def test_etcds_leader_keeps_away_from_the_primary_that_serves(second: Rendered) -> None:
+    assert json.loads(second.text("db-a1", "placement.json"))["primary_key"] == "/service/sias-green/leader"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import configparser
 import json
 import re
@@ -379,3 +380,27 @@ def test_management_commands_run_in_the_same_sandbox(rendered: Rendered) -> None
         assert settings
         assert settings <= set(rendered.text(host, "sias-web.service").splitlines())
         subprocess.run(["bash", "-n"], input=rendered.text(host, "sias-manage"), text=True, check=True, timeout=10)
+
+
+@pytest.mark.parametrize("serves", ["blue", "green"])
+def test_a_cluster_that_does_not_serve_is_checked_and_has_no_weight(tmp_path: Path, serves: str) -> None:
+    clusters = {
+        "blue": {"slot": "blue", "major": "15", "stanza": "sias", "runs": True},
+        "green": {"slot": "green", "major": "17", "stanza": "sias-17", "runs": True},
+    }
+    serving = clusters.pop(serves)
+    made = render(tmp_path, "lab", sias_postgresql={"serving": serving, "beside": next(iter(clusters.values()))})
+    found = haproxy(made, "app-a1")
+    for backend in ("backend pg_primary", "backend pg_replicas"):
+        told = dict(servers(found[backend]))
+        assert set(told) == {"db-a1", "db-b1", "db-a1-green", "db-b1-green"}
+        for name, line in told.items():
+            assert (" weight 0" in line) is (name.endswith("-green") != (serves == "green")), line
+            # Each asks its own Patroni, as the certificate of its own host.
+            own = re.findall(r"\bport (\d+)", line)[0]
+            assert own == ("8018" if name.endswith("-green") else "8008"), line
+            assert f"verifyhost {name.removesuffix('-green')}" in line
+        assert (" backup" in told["db-b1-green"]) is (backend == "backend pg_replicas")
+    scope = {"blue": "sias", "green": "sias-green"}[serves]
+    key = base64.b64encode(f"/service/{scope}/leader".encode()).decode()
+    assert any(key in line for line in found["backend etcd_leader"])

@@ -5,6 +5,7 @@
     sias-backup stanza [--check]              the stanza, made where it is missing; tells how many backups there are
     sias-backup first                         check that archiving works, and take the first full backup
     sias-backup wal                           the segments that are missing since the newest full backup
+        [--stanza NAME]                       of another cluster than the one that serves
 
 Prints one JSON object. Exit 1 with one sentence on standard error when it cannot. Timers and the deployment call it; an
 operator uses `sias backup` from the controller, which calls it too.
@@ -37,7 +38,7 @@ class BackupError(Exception):
 
 
 def stanza() -> str:
-    """Name the cluster that this host's configuration speaks of."""
+    """Name the first cluster that this host's configuration speaks of: the one that serves."""
     parser = configparser.ConfigParser(strict=False, interpolation=None)
     parser.read(CONFIG, encoding="utf-8")
     for section in parser.sections():
@@ -205,13 +206,15 @@ def main() -> int:
     listing.add_argument("--config", help="configuration on the repository's host, of a copy of the repository")
     listing.add_argument("--since", metavar="SEGMENT", help="the first that is needed")
     listing.add_argument("--upto", metavar="SEGMENT", help="the last that is needed")
+    for command in (taking, making, beginning, listing):
+        command.add_argument("--stanza", metavar="NAME", help="by default that of the cluster that serves")
     for command in (taking, making, beginning):
         command.add_argument(
             "--deadline", type=float, default=1800.0, help="seconds to wait for the other room's backup"
         )
     given = parser.parse_args()
     try:
-        name = stanza()
+        name = given.stanza or stanza()
         if given.command == "take":
             result = take(name, given.type, given.deadline)
         elif given.command == "stanza":

@@ -188,7 +188,8 @@ class Proof:
         self.host = parser.get("global", f"repo{self.key}-host", fallback="")
         if not self.host:
             raise NotTriedError(f"{CONFIG} has no repository number {self.key}: run playbooks/site.yml --tags backup.")
-        version = Path(parser.get(self.stanza, "pg1-path")).parent.name
+        data = Path(parser.get(self.stanza, "pg1-path"))
+        version, self.database = data.parent.name, data.name
         self.binaries = Path(f"/usr/lib/postgresql/{version}/bin")
         self.keep_free = keep_free_mb * 2**20
         self.copy = HOME / "copy"
@@ -220,7 +221,7 @@ class Proof:
         """
         where = [] if live else ["-h", str(self.copy), "-p", str(PORT)]
         done = subprocess.run(
-            ["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", *where, "-d", database or self.stanza, "-f", "-"],
+            ["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", *where, "-d", database or self.database, "-f", "-"],
             input=sql, capture_output=True, text=True, timeout=STEP_LIMIT, check=False,
         )  # fmt: skip
         if done.returncode != 0:
@@ -657,7 +658,7 @@ def prove(own: dict[str, Any], keep_free_mb: int) -> int:
         else 0
     )
     if keep:
-        proof.result["kept"] = f"psql -h {proof.copy} -p {PORT} -d {proof.stanza}"
+        proof.result["kept"] = f"psql -h {proof.copy} -p {PORT} -d {proof.database}"
     else:
         proof.stop()
         shutil.rmtree(proof.copy, ignore_errors=True)

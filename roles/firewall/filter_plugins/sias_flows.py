@@ -9,11 +9,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from siasops import flows, inventory
+from siasops.cluster import instance
 
 
-def sias_flows(host: str, inventory_file: str) -> list[dict[str, Any]]:
+def sias_flows(host: str, inventory_file: str, postgresql: dict[str, Any]) -> list[dict[str, Any]]:
     """Rules of a host as plain dictionaries: name, protocol, port, sources."""
     facts = inventory.load(Path(inventory_file))
+    instance.know(facts, instance.parse(facts, postgresql))
     return [rule.__dict__ | {"sources": list(rule.sources)} for rule in flows.accepted(facts, facts.host(host))]
 
 

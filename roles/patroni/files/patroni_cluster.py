@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Wait for the cluster, and keep its shared configuration equal to the inventory.
 
-    patroni_cluster.py leader DEADLINE_SECONDS      until a member leads
+    patroni_cluster.py leader DEADLINE_SECONDS [--folder FOLDER]      until a member leads
     patroni_cluster.py converge DEADLINE_SECONDS [--check]
         until every member streams and the synchronous standbys are set; then compare the configuration in etcd with
         cluster.json and change what differs (with --check: only say so)
 
-Reads /etc/patroni/cluster.json (what is wanted) and /etc/patroni/config.yml (certificates and the REST password). Prints
-one JSON object. Exit 1 with one sentence for each member that is not as it should be: its name, its state, where to look.
+Reads cluster.json (what is wanted) and config.yml (certificates and the REST password) of a folder, /etc/patroni by default.
+Prints one JSON object. Exit 1 with one sentence for each member that is not as it should be: its name, its state, where to look.
 
 PostgreSQL is never restarted: a parameter that needs it is reported in `pending_restart`.
 """

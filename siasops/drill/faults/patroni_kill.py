@@ -16,8 +16,8 @@ class PatroniKill(SignalFault):
     spares = "PostgreSQL, etcd and the machine"
     lasts = False
     least = 3.0
-    find = main_process("patroni")
-    unit = "patroni"
+    find = main_process("{unit}")
+    unit = "{unit}"
 
     def victims(self, stage: Stage, view: View) -> list[str]:
         """Take the primary."""

@@ -18,8 +18,8 @@ class PatroniStop(SignalFault):
     )
     spares = "PostgreSQL, etcd and the machine"
     signal = "STOP"
-    find = main_process("patroni")
-    unit = "patroni"
+    find = main_process("{unit}")
+    unit = "{unit}"
 
     def victims(self, stage: Stage, view: View) -> list[str]:
         """Take the primary."""

@@ -19,7 +19,7 @@ class PostgresStop(SignalFault):
     spares = "Patroni, etcd and the machine"
     signal = "STOP"
     find = EVERY_POSTGRES
-    unit = "patroni"
+    unit = "{unit}"
 
     def victims(self, stage: Stage, view: View) -> list[str]:
         """Take the primary."""

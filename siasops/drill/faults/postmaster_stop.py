@@ -18,7 +18,7 @@ class PostmasterStop(SignalFault):
     spares = "the sessions that are open"
     signal = "STOP"
     find = POSTMASTER
-    unit = "patroni"
+    unit = "{unit}"
 
     def victims(self, stage: Stage, view: View) -> list[str]:
         """Take the primary."""

@@ -20,7 +20,7 @@ class PrimaryCrash(SignalFault):
     lasts = False
     least = 3.0
     find = POSTMASTER
-    unit = "patroni"
+    unit = "{unit}"
 
     def victims(self, stage: Stage, view: View) -> list[str]:
         """Take the primary."""

@@ -5,10 +5,12 @@ yet be known as synchronous (Patroni #3662).
 from __future__ import annotations
 
 from siasops import remote
+from siasops.cluster import instance
 from siasops.cluster.client import Asker
 from siasops.cluster.view import View
 from siasops.drill.faults import Fault, Plan, Stage, primary, standby
 from siasops.drill.means import power
+from siasops.drill.means.signals import place
 
 
 class RejoinThenLoss(Fault):
@@ -31,9 +33,9 @@ class RejoinThenLoss(Fault):
 
     def start(self, stage: Stage, plan: Plan) -> None:
         """Restart the standby; the primary dies as soon as it streams."""
-        crash = "systemctl kill --signal=KILL --kill-whom=all patroni"
+        crash = place("systemctl kill --signal=KILL --kill-whom=all {unit}", stage)
         stage.fleet.run(plan["standby"], crash, check=True)
-        address, port = stage.inventory.hosts[plan["primary"]].address, stage.inventory.ports["patroni"]
+        address, port = stage.inventory.hosts[plan["primary"]].address, instance.of(stage.inventory).serving.patroni
         with Asker(stage.inventory, timeout=1.0) as asker:
 
             def streams() -> bool:
@@ -50,7 +52,7 @@ class RejoinThenLoss(Fault):
     def heal(self, stage: Stage, plan: Plan) -> None:
         """Power on; systemd has started Patroni on the standby."""
         power.give(stage, [plan["primary"]])
-        stage.fleet.run(plan["standby"], ["systemctl", "start", "patroni"], timeout=60.0, check=True)
+        stage.fleet.run(plan["standby"], place("systemctl start {unit}", stage), timeout=60.0, check=True)
 
     def describe(self, plan: Plan) -> str:
         """See `Fault.describe`."""

@@ -17,7 +17,7 @@ class StandbyCrash(SignalFault):
     lasts = False
     least = 3.0
     find = POSTMASTER
-    unit = "patroni"
+    unit = "{unit}"
 
     def victims(self, stage: Stage, view: View) -> list[str]:
         """Take the synchronous standby."""

@@ -12,16 +12,17 @@ from siasops.cluster.check import check, healthy
 from siasops.cluster.view import View, look
 from siasops.console import Progress
 from siasops.drill.faults import Fault, Plan, Stage, standby
+from siasops.drill.means.signals import place
 from siasops.errors import UserError
 
 SMALL = "/run/sias-drill/wal"
 SPARE_MB = 96
 """MiB that the small file system has beyond what pg_wal holds when it is made."""
-WAL = "wal=$(ls -d /var/lib/postgresql/*/{cluster}/pg_wal); small=" + SMALL + "; "
+WAL = "wal=$(ls -d {data}/pg_wal); small=" + SMALL + "; "
 MOVE = (
-    WAL + "set -e; systemctl stop patroni; install -d $small;"
+    WAL + "set -e; systemctl stop {unit}; install -d $small;"
     " mount -t tmpfs -o size=$(($(du -sm $wal | cut -f1) + {spare}))m,mode=0700 none $small; chown postgres: $small;"
-    " cp -a $wal/. $small/; mount --bind $small $wal; systemctl start patroni"
+    " cp -a $wal/. $small/; mount --bind $small $wal; systemctl start {unit}"
 )
 FILL = (
     WAL + "dd if=/dev/zero of=$wal/sias-drill bs=64k status=none;"
@@ -31,9 +32,9 @@ FILL = (
 )
 # Done in this order it may be done again, wherever it was interrupted.
 PUT_BACK = (
-    WAL + "rm -f $wal/sias-drill; if mountpoint -q $small; then set -e; systemctl stop patroni;"
+    WAL + "rm -f $wal/sias-drill; if mountpoint -q $small; then set -e; systemctl stop {unit};"
     " ! mountpoint -q $wal || umount $wal; find $wal -mindepth 1 -delete; cp -a $small/. $wal/; umount $small; fi;"
-    " systemctl start patroni"
+    " systemctl start {unit}"
 )
 
 
@@ -61,7 +62,7 @@ class WalFull(Fault):
 
     def prepare(self, stage: Stage, plan: Plan) -> None:
         """Move its pg_wal to the small file system, and the primary to it."""
-        move = MOVE.replace("{cluster}", stage.inventory.cluster).replace("{spare}", f"{SPARE_MB}")
+        move = place(MOVE, stage).replace("{spare}", f"{SPARE_MB}")
         stage.fleet.run(plan["host"], move, timeout=120.0, check=True)
         _healthy(stage)
         room = stage.inventory.hosts[plan["host"]].room
@@ -72,11 +73,11 @@ class WalFull(Fault):
 
     def start(self, stage: Stage, plan: Plan) -> None:
         """Fill it."""
-        stage.fleet.run(plan["host"], FILL.replace("{cluster}", stage.inventory.cluster), timeout=40.0, check=True)
+        stage.fleet.run(plan["host"], place(FILL, stage), timeout=40.0, check=True)
 
     def heal(self, stage: Stage, plan: Plan) -> None:
         """Make room, and move pg_wal back to its disk."""
-        back = PUT_BACK.replace("{cluster}", stage.inventory.cluster)
+        back = place(PUT_BACK, stage)
         stage.fleet.run(plan["host"], back, timeout=180.0, check=True)
 
     def describe(self, plan: Plan) -> str:

@@ -20,7 +20,7 @@ class WalsendersStop(SignalFault):
     signal = "STOP"
     most = 20.0
     find = WALSENDERS
-    unit = "patroni"
+    unit = "{unit}"
 
     def victims(self, stage: Stage, view: View) -> list[str]:
         """Take the primary."""

@@ -5,19 +5,27 @@ from __future__ import annotations
 import abc
 from typing import ClassVar
 
+from siasops.cluster import instance
 from siasops.cluster.view import View
 from siasops.drill.faults import Fault, Plan, Stage
 from siasops.errors import UserError
 
-POSTMASTER = (
-    "set -e; pid=$(head -n 1 /var/lib/postgresql/*/{cluster}/postmaster.pid);"
-    " grep -qx postgres /proc/$pid/comm; echo $pid"
-)
+POSTMASTER = "set -e; pid=$(head -n 1 {data}/postmaster.pid); grep -qx postgres /proc/$pid/comm; echo $pid"
 """Shell line that prints PostgreSQL's first process."""
 EVERY_POSTGRES = POSTMASTER + "; pgrep -P $pid"
 """Shell line that prints every process of PostgreSQL."""
 WALSENDERS = "pgrep -f '^postgres: .*walsender '"
 BRICK = "pgrep -f '[g]lusterfsd .*volfile-id {cluster}[.]'"
+
+
+def place(line: str, stage: Stage) -> str:
+    """Fill in the serving cluster's `{data}` folder and Patroni's `{unit}`, and the platform's `{cluster}`.
+
+    Hosts are asked which one serves: the process that heals may be another than the one that broke.
+    """
+    serving = instance.learn(stage.inventory, stage.fleet).serving
+    filled = line.replace("{cluster}", stage.inventory.cluster).replace("{data}", serving.data)
+    return filled.replace("{unit}", serving.unit)
 
 
 def main_process(unit: str) -> str:
@@ -40,7 +48,7 @@ class SignalFault(Fault):
 
     signal: ClassVar[str] = "KILL"
     find: ClassVar[str]
-    """Shell line that prints process numbers; `{cluster}` is known to it."""
+    """Shell line that prints process numbers; see `place` for what is known to it."""
     unit: ClassVar[str]
     """The unit that must run after healing."""
 
@@ -50,7 +58,7 @@ class SignalFault(Fault):
 
     def plan(self, stage: Stage, view: View) -> Plan:
         """Find the processes now."""
-        line = self.find.replace("{cluster}", stage.inventory.cluster)
+        line = place(self.find, stage)
         found = stage.fleet.run_each(dict.fromkeys(self.victims(stage, view), line))
         pids = {host: [int(word) for word in answer.stdout.split()] for host, answer in found.items()}
         empty = [host for host, numbers in pids.items() if not numbers]
@@ -69,13 +77,14 @@ class SignalFault(Fault):
     def heal(self, stage: Stage, plan: Plan) -> None:
         """Let stopped processes go on; see that the unit runs. What was killed must come back by itself."""
         go_on = "" if self.signal == "KILL" else "kill -CONT {pids} 2>/dev/null; "
+        unit = place(self.unit, stage)
         commands: dict[str, str | list[str]] = {
-            host: go_on.format(pids=" ".join(map(str, pids))) + f"systemctl start {self.unit}"
+            host: go_on.format(pids=" ".join(map(str, pids))) + f"systemctl start {unit}"
             for host, pids in plan["pids"].items()
         }
         for answer in stage.fleet.run_each(commands, timeout=60.0).values():
             if not answer.ok:
-                raise UserError(f"{answer.host}: {self.unit} does not start: {answer.stderr.strip()}")
+                raise UserError(f"{answer.host}: {unit} does not start: {answer.stderr.strip()}")
 
     def describe(self, plan: Plan) -> str:
         """See `Fault.describe`."""

@@ -114,7 +114,7 @@ def test_who_had_begun_to_leave_may_go_on(lab: Inventory, view: View) -> None:
     ],
 )  # fmt: skip
 def test_what_serves_is_stopped_before_what_it_stands_on(lab: Inventory, name: str, order: list[str]) -> None:
-    assert absence.services(lab.hosts[name]) == order
+    assert absence.services(lab, lab.hosts[name]) == order
 
 
 def test_users_go_first_then_requests_then_services(
@@ -128,7 +128,7 @@ def test_users_go_first_then_requests_then_services(
     drained = hosts.position("app-a1", "set server web_ready/app-b1 state drain set server web_live/app-b1 state drain")
     stopped = [line for _, line in hosts.told("systemctl stop (?!sias-backup)")]
     assert mark < address_gone < drained < hosts.position("app-b1", "systemctl stop sias-worker")
-    assert [line.split()[2] for line in stopped] == absence.services(lab.hosts["app-b1"])
+    assert [line.split()[2] for line in stopped] == absence.services(lab, lab.hosts["app-b1"])
     assert hosts.position("app-b1", "systemctl stop glusterd") < hosts.position("app-b1", "pkill -TERM -x glusterfsd")
     assert hosts.position("app-b1", "systemctl stop sias-backup.target") < hosts.position("app-b1", "sias-worker")
     # Both rooms' addresses: it may hold the other room's as well.
@@ -186,7 +186,7 @@ def test_a_standby_counts_again_only_when_it_has_caught_up(
     assert healthy(lines)
     assert hosts.position("db-b1", "nosync.*/d'") < hosts.position("app-a1", "pg_replicas/db-b1 state ready")
     started = [line.split()[2] for host, line in hosts.told("systemctl start") if host == "db-b1"]
-    assert started == list(reversed(absence.services(lab.hosts["db-b1"])))
+    assert started == list(reversed(absence.services(lab, lab.hosts["db-b1"])))
     assert hosts.log[-1] == ("db-b1", f"rm -f {absence.MARK}")
 
 

@@ -288,6 +288,10 @@ def check_documents(ops: Sequence[DocumentOp], reads: Sequence[DocumentRead], ro
     return result
 
 
+CLUSTER = 100_000
+"""What workloads add to the timelines of the second of two clusters (slot green, see siasops/cluster/instance.py)."""
+
+
 @dataclass(frozen=True)
 class Ack:
     """An acknowledged write: who acknowledged it, on which timeline, from when to when it was under way."""
@@ -319,9 +323,10 @@ def split_brain(acknowledged: Sequence[Ack]) -> list[str]:
     """Acknowledgements that prove two primaries: sentences, none when there was one at any time.
 
     A write that began after a higher timeline had already acknowledged one must not be acknowledged by a lower one;
-    and one timeline belongs to one node.
+    and one timeline belongs to one node. Of two clusters (a migration to another major version), whose timelines have
+    nothing to do with each other, none acknowledges a write that began after the other had taken over.
     """
-    found: list[str] = []
+    found = _two_clusters(acknowledged)
     nodes: dict[int, set[str]] = defaultdict(set)
     first: dict[int, float] = {}
     for ack in acknowledged:
@@ -333,13 +338,27 @@ def split_brain(acknowledged: Sequence[Ack]) -> list[str]:
         if len(names) > 1
     )
     for ack in acknowledged:
-        higher = [t for t, at in first.items() if t > ack.timeline and at < ack.invoked]
+        same = ack.timeline // CLUSTER
+        higher = [t for t, at in first.items() if t // CLUSTER == same and t > ack.timeline and at < ack.invoked]
         if higher:
             found.append(
                 f"{ack.node} acknowledged {ack.what} on timeline {ack.timeline}, "
                 f"begun after timeline {min(higher)} had acknowledged"
             )
     return found
+
+
+def _two_clusters(acknowledged: Sequence[Ack]) -> list[str]:
+    first: dict[int, float] = {}
+    for ack in acknowledged:
+        cluster = ack.timeline // CLUSTER
+        first[cluster] = min(first.get(cluster, ack.ended), ack.ended)
+    takers = sorted(first, key=lambda cluster: first[cluster])
+    return [
+        f"{ack.node} acknowledged {ack.what} on the former cluster, begun after the new one had acknowledged"
+        for ack in acknowledged
+        if any(first[taker] < ack.invoked for taker in takers[takers.index(ack.timeline // CLUSTER) + 1 :])
+    ]
 
 
 def terms(ops: Sequence[LedgerOp]) -> list[Term]:

@@ -29,6 +29,7 @@ WHERE %(sequence)s = 1 OR EXISTS (
     WHERE run = %(run)s AND client = %(client)s AND sequence = %(sequence)s - 1 AND hash = %(previous)s)
 RETURNING row_number, host(inet_server_addr()),
     ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int
+    + 100000 * (current_setting('cluster_name') LIKE '%%-green')::int
 """
 LAST = "SELECT sequence, hash FROM drill.ledger WHERE run = %s AND client = %s ORDER BY sequence DESC LIMIT 1"
 REGISTERS = """

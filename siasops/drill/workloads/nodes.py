@@ -34,15 +34,18 @@ SSH = (
     "ServerAliveCountMax=3",
 )
 PSQL = "cd / && exec sudo -n -u postgres psql -XAtq -d {database} 2>&1"
-TABLE = "CREATE TABLE IF NOT EXISTS drill.probe (run text, node text, number int, PRIMARY KEY (run, node, number));"
-QUESTION = """SELECT NOT pg_is_in_recovery() AS takes_writes \\gset
+TABLE = "CREATE TABLE drill.probe (run text, node text, number int, PRIMARY KEY (run, node, number));"
+# A superuser passes the fence of a migration (siasops/migrate/fence.py); whoever it has closed out writes no more.
+OPEN = "NOT pg_is_in_recovery() AND EXISTS (SELECT FROM pg_database WHERE datname = current_database() AND datconnlimit <> 0)"
+QUESTION = f"""SELECT {OPEN} AS takes_writes \\gset
 \\if :takes_writes
-INSERT INTO drill.probe VALUES ('{run}', '{node}', {number})
-RETURNING 'landed', left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);
+INSERT INTO drill.probe SELECT '{{run}}', '{{node}}', {{number}} WHERE {OPEN}
+RETURNING 'landed', to_hex(('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int
+  + 100000 * (current_setting('cluster_name') LIKE '%-green')::int);
 \\else
 \\echo standby
 \\endif
-\\echo done {number}
+\\echo done {{number}}
 """
 
 
@@ -136,7 +139,10 @@ async def prepare(description: dict[str, Any]) -> None:
     """Make the table, on whichever host takes writes."""
     script = f"""SELECT NOT pg_is_in_recovery() AS takes_writes \\gset
 \\if :takes_writes
+SELECT to_regclass('drill.probe') IS NULL AS missing \\gset
+\\if :missing
 {TABLE}
+\\endif
 TRUNCATE drill.probe;
 \\endif
 """

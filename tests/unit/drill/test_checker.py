@@ -201,6 +201,17 @@ def test_a_node_that_acknowledges_the_probe_after_the_other_took_over_is_split_b
     assert ("never two nodes acknowledge at once" in rules(result)) is found
 
 
+def test_of_two_clusters_the_former_acknowledges_nothing_once_the_new_one_has() -> None:
+    def ack(timeline: int, invoked: float, ended: float) -> checker.Ack:
+        return checker.Ack("10.0.0.1", timeline, invoked, ended, "a write")
+
+    # Green begins with timelines of its own, lower or higher; and the same on the way back.
+    for before, after in ((7, 100_002), (100_002, 7)):
+        moved = [ack(before, 0, 1), ack(before, 1, 3), ack(after, 2, 4), ack(after, 5, 6)]
+        assert checker.split_brain(moved) == []
+        assert len(checker.split_brain([*moved, ack(before, 5, 7)])) == 1
+
+
 def test_a_write_under_way_while_the_other_takes_over_is_no_split_brain() -> None:
     old = LedgerOp(0, 1, 1, "h", "a", "a", 1.0, 2.2, Outcome.OK, node="db-a1", timeline=1)
     new = LedgerOp(1, 1, 1, "i", "b", "b", 1.9, 2.1, Outcome.OK, node="db-b1", timeline=2)

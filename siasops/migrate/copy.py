@@ -38,12 +38,12 @@ class Green:
     """Major version of blue."""
     new: str
     settings: tuple[str, ...] = ()
-    name: str = "sias-green"
-    """Of its data folders, /var/lib/postgresql/<major>/<name>."""
+    name: str = "sias"
+    """Of its data folder, /var/lib/postgresql/<new>/<name>; that of the copy, before it is raised, ends in “-copy”."""
 
     def data(self, major: str) -> PurePosixPath:
         """Its data folder of a version."""
-        return HOME / major / self.name
+        return HOME / major / (self.name if major == self.new else f"{self.name}-copy")
 
     def program(self, major: str, name: str) -> str:
         """A program of a version."""
@@ -90,7 +90,7 @@ def make(green: Green) -> None:
     lines = [
         f"port = {green.port}", "unix_socket_directories = '/var/run/postgresql'", "listen_addresses = ''", "archive_mode = off",
         "synchronous_standby_names = ''", f"recovery_target_name = '{POINT}'", "recovery_target_action = promote",
-        "recovery_target_timeline = current", f"cluster_name = '{green.name}'",
+        "recovery_target_timeline = current", f"cluster_name = '{green.name}-copy'",
     ]  # fmt: skip
     _write(green, data / "postgresql.auto.conf", lines, append=True)
     _start(green, green.old)
@@ -159,6 +159,19 @@ def start(green: Green) -> None:
         f"{green.program(green.new, 'vacuumdb')} -h /var/run/postgresql -p {green.port} -a -Z -j 2 -q",
         limit=COPY_LIMIT,
     )
+
+
+def hand_over(green: Green) -> None:
+    """Stop green, leave nothing of how it was made, and let Patroni take its data over. Harmless when it has."""
+    if _runs(green, green.new) and not _said(green, f"test -e {green.data(green.new)}/start.log && echo ours"):
+        return  # Patroni's by now
+    if _runs(green, green.new):
+        _postgres(
+            green, f"{green.program(green.new, 'pg_ctl')} -D {green.data(green.new)} -m fast -w -t 120 stop", limit=150
+        )
+    # Patroni's own settings would lose against these.
+    _write(green, green.data(green.new) / "postgresql.auto.conf", [])
+    _postgres(green, f"rm -rf {green.data(green.new)}/start.log {green.data(green.old)}", limit=600)
 
 
 def remove(green: Green) -> None:

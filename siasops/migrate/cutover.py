@@ -140,6 +140,25 @@ def take_back(moves: Sequence[Move], doors: Doors, found: Mapping[str, Any]) -> 
         flow.follow(m.new, "", m.forward, None)
 
 
+def resolve(moves: Sequence[Move], doors: Doors, found: Mapping[str, Any]) -> bool:
+    """End a cutover whose process died, from what it kept: forward when it was decided so, else back.
+
+    Decided for the new side and taken back all the same (`take_back` may do so until clients are let through): then the old
+    side is open, and has been written since. So that both must hold: the decision, and a door that is still closed.
+
+    Returns:
+        Whether the new side serves.
+    """
+    if not all(decision.decided(m.old, found[m.name]["run"]) == "to" and fence.closed(m.old) for m in moves):
+        take_back(moves, doors, found)
+        return False
+    for m in moves:
+        fence.open_again(m.new, _access(m, found))
+    doors.point("to")
+    doors.release()
+    return True
+
+
 def follow_back(move: Move, where: str) -> None:
     """After the cutover: the old side follows the new one, for the way back; the former flow ends."""
     flow.leave(move.new, move.forward)

@@ -31,6 +31,12 @@ def watch(old: Database, run: str, before: dict[str, Any], *, limit: float) -> N
     )
 
 
+def decided(old: Database, run: str) -> str | None:
+    """The side that a run was decided for; None while it is open. Asks, and decides nothing."""
+    rows = old.ask(f"SELECT side FROM {TABLE} WHERE run = {literal(run)}")
+    return str(rows[0]["side"]) if rows else None
+
+
 def decide(old: Database, run: str, side: str) -> str:
     """Decide for a side, unless it has been decided; the side that counts."""
     (counts,) = old.raw(

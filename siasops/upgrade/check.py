@@ -39,10 +39,10 @@ def lines(stage: Stage, facts: Mapping[str, Any]) -> list[Line]:
         together(
             "The platform could lose a host now", cluster, "Mend that first: one host after the other will be away."
         ),
-        _nobody_away(fleet),
+        nobody_away(fleet),
         *one_version(inventory, view),
         _release(inventory, fleet),
-        *_backups(inventory, fleet),
+        *backed_up(inventory, fleet),
         *restores(inventory, fleet),
         _documents(inventory, fleet),
         *packages(road, states),
@@ -80,9 +80,9 @@ def verified(stage: Stage, facts: Mapping[str, Any]) -> list[Line]:
         *one_version(inventory, view),
         Line(not failed, "No service has failed", "; ".join(f"{n}: {', '.join(u)}" for n, u in failed.items()) or "none",
              "See `systemctl status` of each there." if failed else ""),
-        _nobody_away(fleet),
+        nobody_away(fleet),
         *check(view),
-        *_backups(inventory, fleet),
+        *backed_up(inventory, fleet),
     ]  # fmt: skip
 
 
@@ -198,7 +198,8 @@ def restores(inventory: Inventory, fleet: Fleet, *, now: float | None = None) ->
         )
 
 
-def _nobody_away(fleet: Fleet) -> Line:
+def nobody_away(fleet: Fleet) -> Line:
+    """Whether no host is away."""
     absent = absence.away(fleet)
     action = f"`sias host return {absent[0]} --yes`." if absent else ""
     return Line(not absent, "No host is away", ", ".join(absent) or "none", action)
@@ -219,7 +220,8 @@ def _release(inventory: Inventory, fleet: Fleet) -> Line:
     )
 
 
-def _backups(inventory: Inventory, fleet: Fleet) -> Iterator[Line]:
+def backed_up(inventory: Inventory, fleet: Fleet) -> Iterator[Line]:
+    """What `sias backup check` finds."""
     found = backups.check(
         read(inventory, fleet),
         archive.look(inventory, fleet),

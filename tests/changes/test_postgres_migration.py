@@ -166,7 +166,7 @@ def place(inventory: Inventory) -> Iterator[tuple[Fleet, str]]:
 def _clean(fleet: Fleet, host: str) -> None:
     on(fleet, host, "[ ! -e /tmp/sias-pool/pid ] || kill $(cat /tmp/sias-pool/pid); rm -rf /tmp/sias-pool", check=False)
     for major in ("15", "17"):
-        for name in ("test-blue", "test-green"):
+        for name in ("test-blue", "test-green", "test-green-copy"):
             data = f"{HOME}/{major}/{name}"
             on(
                 fleet,

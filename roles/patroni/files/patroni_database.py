@@ -168,14 +168,23 @@ def apply(wanted: dict[str, Any]) -> list[str]:
 
 
 def keep(database: str, statements: list[sql.Composed], what: str, change: Change) -> None:
-    """Apply statements in one transaction, which is rolled back when it changes nothing, or only checks."""
+    """Apply statements in one transaction, which is rolled back when it changes nothing, or only checks.
+
+    Raises:
+        psycopg.Error: it would change a schema that a migration has frozen, and that another cluster follows.
+    """
     with connect(database) as connection:
         connection.execute("SET client_min_messages = warning")
+        frozen = connection.execute("SELECT FROM pg_event_trigger WHERE evtname = 'sias_migration_freeze'").fetchone()
+        connection.execute("SET sias.migration = on")  # to look; what would change something is refused below
         connection.execute("BEGIN")
         before = state_of(connection)
         for statement in statements:
             connection.execute(statement)
         differs = state_of(connection) != before
+        if differs and frozen is not None and not change.check:
+            connection.execute("ROLLBACK")
+            raise psycopg.Error(f"{what} in {database} would change, and a migration has frozen it: settle it or take it back")
         connection.execute("COMMIT" if differs and not change.check else "ROLLBACK")
         if differs:
             change.what.append(f"{what} in {database}")

@@ -171,7 +171,11 @@ def road(tmp_path: Path) -> Iterator[Road]:
             made = Road(blue, green, gate)
             fence.close(made.new, fence.access(made.new))
             flow.follow(
-                made.new, f"host=127.0.0.1 port={blue.port} user=postgres dbname={NAME}", Names(NAME).forward, at
+                made.new,
+                # As on the platform: whichever of several hosts takes writes; here one of them does not answer.
+                f"host=127.0.0.1,127.0.0.1 port=1,{blue.port} user=postgres dbname={NAME} target_session_attrs=read-write",
+                Names(NAME).forward,
+                at,
             )
             flow.drain(old, made.new, Names(NAME).forward, "begin", deadline=20)
         finally:
@@ -332,6 +336,45 @@ def test_a_cutover_that_was_killed_is_taken_back_from_its_record_alone(road: Roa
     cutover.take_back([road.move()], road.gate, said[0])
     assert (fence.closed(road.old), fence.closed(road.new), road.gate.side) == (False, True, "from")
     road.gate.transaction(lambda connection: connection.execute("SELECT 1"))  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize(
+    ("step", "forward"),
+    [("old cluster closed", False), ("way back begun", False), ("decided", True), ("new cluster open", True)],
+)
+def test_a_process_that_died_in_a_cutover_is_resolved_by_what_was_decided(
+    road: Road, monkeypatch: pytest.MonkeyPatch, step: str, forward: bool
+) -> None:
+    said, keep = kept()
+    do = cutover._Run.step
+
+    def die(run: cutover._Run, what: str, act: Callable[[], object]) -> None:
+        do(run, what, act)
+        if what == step:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cutover._Run, "step", die)
+    with monkeypatch.context() as dead:
+        dead.setattr(cutover, "take_back", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            cutover.cut_over([road.move()], road.gate, limit=60, keep=keep)
+    for _ in range(2):
+        assert cutover.resolve([road.move()], road.gate, said[0]) is forward
+        assert (fence.closed(road.old), fence.closed(road.new)) == (forward, not forward)
+    assert road.gate.side == ("to" if forward else "from")
+    road.gate.transaction(lambda connection: connection.execute("SELECT 1"))  # type: ignore[arg-type,return-value]
+
+
+def test_what_was_decided_and_taken_back_all_the_same_is_not_gone_to(road: Road) -> None:
+    """Until clients were let through it may be taken back; then blue is open, and has been written since."""
+    said, keep = kept()
+    road.gate.trouble["point to"] = lambda: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        cutover.cut_over([road.move()], road.gate, limit=60, keep=keep)
+    road.gate.trouble.clear()
+    assert decision.decided(road.old, said[0][NAME]["run"]) == "to"
+    assert cutover.resolve([road.move()], road.gate, said[0]) is False
+    assert (fence.closed(road.old), fence.closed(road.new), road.gate.side) == (False, True, "from")
 
 
 def test_a_cutover_that_died_with_its_controller_opens_blue_by_itself(

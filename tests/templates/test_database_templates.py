@@ -19,7 +19,7 @@ from siasops.inventory import ROOT, Inventory
 ON_DATABASES = [
     *(["etcd", "etcd.env.j2"], ["etcd", "placement.json.j2"]),
     *(["patroni", "config.yml.j2"], ["patroni", "cluster.json.j2"], ["patroni", "patroni.service.j2"]),
-    ["patroni", "base.conf.j2"],
+    *(["patroni", "base.conf.j2"], ["patroni", "pgpass_flow.j2"], ["patroni", "postgresqlrc.j2"]),
     ["backup", "pgbackrest.conf.j2"],
 ]
 ON_REPOSITORIES = [
@@ -335,3 +335,10 @@ def test_the_cluster_that_serves_is_the_first_stanza_and_both_are_archived(secon
 
 def test_etcds_leader_keeps_away_from_the_primary_that_serves(second: Rendered) -> None:
     assert json.loads(second.text("db-a1", "placement.json"))["primary_key"] == "/service/sias-green/leader"
+
+
+def test_psql_and_the_flow_find_their_way_by_files_of_the_host(second: Rendered) -> None:
+    # As Debian's pg_wrapper reads it: version, host:port, database.
+    lines = [line for line in second.text("green/db-a1", "postgresqlrc").splitlines() if not line.startswith("#")]
+    assert lines == ["17 /var/run/postgresql:5433 *"]
+    assert second.text("db-a1", "pgpass_flow") == '*:*:*:replicator:value\\: of "postgres_replicator"\n'

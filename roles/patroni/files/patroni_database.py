@@ -184,7 +184,9 @@ def keep(database: str, statements: list[sql.Composed], what: str, change: Chang
         differs = state_of(connection) != before
         if differs and frozen is not None and not change.check:
             connection.execute("ROLLBACK")
-            raise psycopg.Error(f"{what} in {database} would change, and a migration has frozen it: settle it or take it back")
+            raise psycopg.Error(
+                f"{what} in {database} would change, and a migration has frozen it: settle it or take it back"
+            )
         connection.execute("COMMIT" if differs and not change.check else "ROLLBACK")
         if differs:
             change.what.append(f"{what} in {database}")

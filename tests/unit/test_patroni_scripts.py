@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from siasops.migrate import gates
 from tests.unit.drill.conftest import Server, private
+from tests.unit.migrate.conftest import Direct
 
 SOURCES = Path(__file__).parents[2] / "roles" / "patroni" / "files"
 
@@ -194,3 +196,22 @@ def test_the_database_is_made_once_and_every_index_of_it_can_be_checked(
     for name in ("sias", "postgres"):
         with server.connect(name) as connection:
             connection.execute("SELECT pg_catalog.bt_index_check('pg_class_oid_index'::regclass, true)")
+
+
+def test_a_schema_that_a_migration_has_frozen_is_looked_at_and_not_changed(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "connect", server.connect)
+    wanted_database = {
+        "database": "frozen", "owner": "frozen_owner", "application": "frozen_app", "monitor": "frozen_monitor", "drill": None,
+        "passwords": dict.fromkeys(("frozen_owner", "frozen_app", "frozen_monitor"), "secret"), "connection_limits": {},
+        "check": False,
+    }  # fmt: skip
+    assert database.apply(wanted_database)
+    gates.freeze(Direct(server, "frozen"))
+    assert database.apply(wanted_database) == []
+    with server.connect("frozen") as connection:
+        connection.execute("SET sias.migration = on")
+        connection.execute("REVOKE USAGE ON SCHEMA public FROM frozen_app")
+    with pytest.raises(database.psycopg.Error, match="a migration has frozen it"):
+        database.apply(wanted_database)

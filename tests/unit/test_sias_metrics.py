@@ -205,3 +205,50 @@ def test_a_directory_that_does_not_answer_is_a_figure(program: ModuleType, tmp_p
         'sias_metrics_collector_ok{collector="directory"}': 0,
     }
     assert complaints == ["directory: ldapsearch failed (255)"]
+
+
+DATABASES = (
+    "name,host,port,database,force_user,pool_size,min_pool_size,reserve_pool,pool_mode,max_connections,"
+    "current_connections,paused,disabled\n"
+    "pgbouncer,,6432,pgbouncer,pgbouncer,2,0,0,statement,0,0,0,0\n"
+    "sias,postgres.sias.internal,5000,sias,,30,0,0,,45,30,1,0\n"
+    "sias_ro,postgres.sias.internal,5001,sias,,30,0,0,,30,0,0,0\n"
+)
+POOLS = (
+    "database,user,cl_active,cl_waiting,cl_active_cancel_req,cl_waiting_cancel_req,sv_active,sv_active_cancel,"
+    "sv_being_canceled,sv_idle,sv_used,sv_tested,sv_login,maxwait,maxwait_us,pool_mode\n"
+    "pgbouncer,pgbouncer,1,0,0,0,0,0,0,0,0,0,0,0,0,statement\n"
+    "sias,sias_app,20,7,0,0,20,0,0,3,2,0,0,4,250000,transaction\n"
+    "sias,sias_owner,1,0,0,0,1,0,0,0,0,0,0,0,0,session\n"
+)
+
+
+def test_queues_are_told_by_database_and_a_database_that_nobody_asked_yet_has_none(program: ModuleType) -> None:
+    told = {
+        'sias_pgbouncer_clients{database="sias",state="active"}': 21,
+        'sias_pgbouncer_clients{database="sias",state="waiting"}': 7,
+        'sias_pgbouncer_servers{database="sias",state="active"}': 21,
+        'sias_pgbouncer_servers{database="sias",state="idle"}': 5,
+        'sias_pgbouncer_longest_wait_seconds{database="sias"}': 4.25,
+        'sias_pgbouncer_paused{database="sias"}': 1,
+    }
+    nothing = {name.replace('"sias"', '"sias_ro"'): 0 for name in told}
+    assert values(program.read_pools(DATABASES, POOLS)) == told | nothing
+
+
+def test_pgbouncer_is_asked_without_its_password_where_others_could_read_it(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def answer(command: list[str]) -> str:
+        asked.append(command)
+        return DATABASES if command[-1] == "SHOW DATABASES" else POOLS
+
+    monkeypatch.setattr(program, "run", answer)
+    assert list(program.pools(6432))
+    for command in asked:
+        assert "--no-password" in command
+        (way,) = (word for word in command if "host=" in word)
+        assert "user=pgbouncer_stats " in way
+        assert "password=" not in way

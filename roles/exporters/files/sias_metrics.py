@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write figures about certificates, backups, documents and the directory where the node exporter picks them up.
+"""Write figures about certificates, backups, documents, the directory and PgBouncer where the node exporter picks them up.
 
 Runs as root from sias-metrics.timer, with Python's standard library only (the guest has no internet). What cannot be
 read is not an exception but a figure: `sias_metrics_collector_ok{collector="…"} 0`, and the other figures are written
@@ -9,6 +9,7 @@ all the same.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import re
@@ -45,6 +46,10 @@ HELP = {
     "sias_directory_up": "1 when the directory's server on this host answers.",
     "sias_directory_change_seconds": "Newest change that this server holds of each one's, seconds since 1970.",
     "sias_directory_dump_seconds": "When this host last wrote a dump of the directory, seconds since 1970; 0 never.",
+    "sias_pgbouncer_clients": "Clients of PgBouncer on this host, by database: active ones, and those that wait.",
+    "sias_pgbouncer_servers": "Connections of PgBouncer to PostgreSQL, by database: active ones, and idle ones.",
+    "sias_pgbouncer_longest_wait_seconds": "How long the client that waits longest has waited for a connection.",
+    "sias_pgbouncer_paused": "1 while PgBouncer holds the database's clients back (PAUSE).",
     "sias_metrics_collector_ok": "1 when the collector could read all that it reads.",
 }
 
@@ -226,6 +231,35 @@ def read_changes(text: str) -> Iterator[Sample]:
         yield Sample("sias_directory_change_seconds", moment, {"server": server})
 
 
+def pools(port: int) -> Iterator[Sample]:
+    """Yield what PgBouncer on this host says of its queues, asked as its stats user, who may look and nothing else."""
+    way = f"host=/run/pgbouncer port={port} dbname=pgbouncer user=pgbouncer_stats connect_timeout=5"
+    psql = ["psql", "-X", "--no-password", "--csv", "-d", f"{way} passfile=/etc/sias/pgbouncer-stats.pgpass", "-c"]
+    yield from read_pools(run([*psql, "SHOW DATABASES"]), run([*psql, "SHOW POOLS"]))
+
+
+def read_pools(databases: str, found: str) -> Iterator[Sample]:
+    """Yield the figures of each database: its pools together (one per user), zeros when it has none yet."""
+    rows = list(csv.DictReader(found.splitlines()))
+    for database in csv.DictReader(databases.splitlines()):
+        name = database["name"]
+        if name == "pgbouncer":
+            continue  # its console
+        here = [row for row in rows if row["database"] == name]
+        # "Used" are idle ones that are tested before somebody gets them.
+        for metric, state, columns in (
+            ("clients", "active", ["cl_active"]),
+            ("clients", "waiting", ["cl_waiting"]),
+            ("servers", "active", ["sv_active"]),
+            ("servers", "idle", ["sv_idle", "sv_used", "sv_tested"]),
+        ):
+            count = sum(int(row[column]) for row in here for column in columns)
+            yield Sample(f"sias_pgbouncer_{metric}", count, {"database": name, "state": state})
+        longest = max((int(row["maxwait"]) + int(row["maxwait_us"]) / 1e6 for row in here), default=0)
+        yield Sample("sias_pgbouncer_longest_wait_seconds", longest, {"database": name})
+        yield Sample("sias_pgbouncer_paused", int(database["paused"]), {"database": name})
+
+
 def collect(collectors: dict[str, Callable[[], Iterable[Sample]]]) -> tuple[list[Sample], list[str]]:
     """Run every collector; return all samples, and one sentence for each collector that failed."""
     samples: list[Sample] = []
@@ -279,6 +313,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--brick", type=Path, help="folder of this host's Gluster brick")
     parser.add_argument("--mount", type=Path, help="where the document volume should be mounted")
     parser.add_argument("--directory", metavar="BASE", help="root of the directory that this host serves")
+    parser.add_argument("--pools", type=int, metavar="PORT", help="port of this host's PgBouncer")
     options = parser.parse_args(arguments)
 
     collectors: dict[str, Callable[[], Iterable[Sample]]] = {}
@@ -299,6 +334,8 @@ def main(arguments: list[str]) -> int:
         collectors["mount"] = lambda: mount(options.mount)
     if options.directory:
         collectors["directory"] = lambda: directory(options.directory)
+    if options.pools:
+        collectors["pools"] = lambda: pools(options.pools)
 
     samples, complaints = collect(collectors)
     write(options.output, render(samples))

@@ -580,6 +580,29 @@ def test_a_failed_night_is_tried_again_soon(loaded, slapd):
     assert due().scope == Run.Scope.WHOLE
 
 
+def test_the_worker_tells_its_host_when_passes_last_ended_how(loaded, slapd, tmp_path):
+    def told() -> dict[tuple[str, str], float]:
+        passes.tell()
+        return {(one["kind"], one["outcome"]): one["at"] for one in json.loads((tmp_path / "passes.json").read_text())}
+
+    Run.objects.exclude(pk=loaded.pk).delete()
+    Run.objects.filter(pk=loaded.pk).update(scope=Run.Scope.WHOLE, ended_at=timezone.now())
+    with override_settings(SIAS_STATE=str(tmp_path)):
+        before = told()
+        assert {key for key, at in before.items() if at} == {("whole", "applied")}
+        synchronise(dry=True)
+        assert told() == before
+        with slapd.down():
+            failed = synchronise()
+        assert told()["whole", "failed"] == failed.ended_at.timestamp() > before["whole", "applied"]
+        Duty.objects.update_or_create(name="annuaire", defaults={"next_run": timezone.now() - timedelta(days=9)})
+        (tmp_path / "passes.json").unlink()
+        assert worker.run_one() == "annuaire"
+        assert (tmp_path / "passes.json").is_file()
+    with override_settings(SIAS_STATE=str(tmp_path / "absent")):
+        passes.tell()  # nowhere to write: no pass is held up
+
+
 def variables(slapd) -> dict[str, str]:
     return {
         "SIAS_LDAP_SERVERS": slapd.uri,

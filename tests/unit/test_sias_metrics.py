@@ -252,3 +252,15 @@ def test_pgbouncer_is_asked_without_its_password_where_others_could_read_it(
         (way,) = (word for word in command if "host=" in word)
         assert "user=pgbouncer_stats " in way
         assert "password=" not in way
+
+
+def test_passes_over_the_directory_are_told_by_kind_and_outcome(program: ModuleType, tmp_path: Path) -> None:
+    record = tmp_path / "passes.json"
+    record.write_text(json.dumps([{"kind": "whole", "outcome": "refused", "at": 1795845600.5}]))
+    name = 'sias_directory_pass_seconds{kind="whole",outcome="refused"}'
+    assert values(program.passes(record)) == {name: 1795845600.5}
+
+
+def test_a_worker_that_never_told_of_its_passes_is_a_figure(program: ModuleType, tmp_path: Path) -> None:
+    samples, _ = program.collect({"passes": lambda: program.passes(tmp_path / "passes.json")})
+    assert values(samples) == {'sias_metrics_collector_ok{collector="passes"}': 0}

@@ -164,6 +164,7 @@ SIAS_LDAP_USER = os.environ.get("SIAS_LDAP_USER", "")  # the account that reads
 SIAS_LDAP_PASSWORD = credential("ldap_password", workstation=WORKSTATION) if SIAS_LDAP_SERVERS else ""
 SIAS_LDAP_SIGN_IN = os.environ.get("SIAS_LDAP_SIGN_IN", "1") == "1"  # whether agents sign in with its passwords
 SIAS_LDAP_MOST_DEPARTURES = int(os.environ.get("SIAS_LDAP_MOST_DEPARTURES", "5"))  # % a pass may lock out unasked
+SIAS_STATE = os.environ.get("STATE_DIRECTORY", "")  # folder where the worker tells its figures; systemd names it
 OIDC_ISSUER = os.environ.get("SIAS_OIDC_ISSUER", "")
 OIDC_LABEL = os.environ.get("SIAS_OIDC_LABEL", "S'identifier avec ProConnect")
 OIDC_RP_CLIENT_ID = os.environ.get("SIAS_OIDC_CLIENT_ID", "")

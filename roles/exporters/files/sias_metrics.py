@@ -46,6 +46,7 @@ HELP = {
     "sias_directory_up": "1 when the directory's server on this host answers.",
     "sias_directory_change_seconds": "Newest change that this server holds of each one's, seconds since 1970.",
     "sias_directory_dump_seconds": "When this host last wrote a dump of the directory, seconds since 1970; 0 never.",
+    "sias_directory_pass_seconds": "When a pass over the directory last ended like this, seconds since 1970; 0 never.",
     "sias_pgbouncer_clients": "Clients of PgBouncer on this host, by database: active ones, and those that wait.",
     "sias_pgbouncer_servers": "Connections of PgBouncer to PostgreSQL, by database: active ones, and idle ones.",
     "sias_pgbouncer_longest_wait_seconds": "How long the client that waits longest has waited for a connection.",
@@ -231,6 +232,12 @@ def read_changes(text: str) -> Iterator[Sample]:
         yield Sample("sias_directory_change_seconds", moment, {"server": server})
 
 
+def passes(record: Path) -> Iterator[Sample]:
+    """Yield when passes of the application over the directory last ended how, as the worker of this host wrote it."""
+    for one in json.loads(record.read_text(encoding="utf-8")):
+        yield Sample("sias_directory_pass_seconds", one["at"], {"kind": one["kind"], "outcome": one["outcome"]})
+
+
 def pools(port: int) -> Iterator[Sample]:
     """Yield what PgBouncer on this host says of its queues, asked as its stats user, who may look and nothing else."""
     way = f"host=/run/pgbouncer port={port} dbname=pgbouncer user=pgbouncer_stats connect_timeout=5"
@@ -313,6 +320,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--brick", type=Path, help="folder of this host's Gluster brick")
     parser.add_argument("--mount", type=Path, help="where the document volume should be mounted")
     parser.add_argument("--directory", metavar="BASE", help="root of the directory that this host serves")
+    parser.add_argument("--passes", type=Path, help="what the worker tells of passes over the directory")
     parser.add_argument("--pools", type=int, metavar="PORT", help="port of this host's PgBouncer")
     options = parser.parse_args(arguments)
 
@@ -334,6 +342,8 @@ def main(arguments: list[str]) -> int:
         collectors["mount"] = lambda: mount(options.mount)
     if options.directory:
         collectors["directory"] = lambda: directory(options.directory)
+    if options.passes:
+        collectors["passes"] = lambda: passes(options.passes)
     if options.pools:
         collectors["pools"] = lambda: pools(options.pools)
 

@@ -8,7 +8,10 @@ from sias.platform.duties import duty
 @duty("annuaire", every=15)
 def pass_over_the_directory() -> tuple[str, bool]:
     """Make the pass that is due."""
-    run = passes.due() if passes.enabled() else None
+    if not passes.enabled():
+        return "", False
+    passes.tell()
+    run = passes.due()
     if run is None:
         return "", False
     passes.perform(run)

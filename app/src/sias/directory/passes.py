@@ -1,12 +1,15 @@
 """A pass over the directory: read everything, look at it, write it. What cannot be read whole changes nothing."""
 
+import json
 import logging
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.db import connections, transaction
+from django.db.models import Max
 from django.utils import timezone
 
 from sias.accounts.models import Posting
@@ -216,6 +219,29 @@ def end_sessions(agents: set[int]) -> int:
     open_now = Session.objects.using("default").filter(expire_date__gt=timezone.now())
     theirs = [row.pk for row in open_now if row.get_decoded().get("_auth_user_id") in wanted]
     return Session.objects.filter(pk__in=theirs).delete()[0]
+
+
+def tell() -> None:
+    """Write when passes last ended how, for the figures of this host: those of other workers and of people count too."""
+    if not settings.SIAS_STATE:
+        return
+    ended = Run.objects.using("default").filter(dry=False, ended_at__isnull=False)
+    last = {(scope, state): at for scope, state, at in ended.values_list("scope", "state").annotate(Max("ended_at"))}
+    told = [
+        {
+            "kind": scope.name.lower(),
+            "outcome": state.name.lower(),
+            "at": last[scope, state].timestamp() if (scope, state) in last else 0,
+        }
+        for scope in Run.Scope
+        for state in (Run.State.APPLIED, Run.State.REFUSED, Run.State.FAILED)
+    ]
+    path = Path(settings.SIAS_STATE) / "passes.json"
+    try:
+        path.with_suffix(".new").write_text(json.dumps(told), encoding="utf-8")
+        path.with_suffix(".new").replace(path)
+    except OSError as error:  # a full disk stops no pass; the alert on figures that grow old is heard
+        logger.warning("%s cannot be written: %s", path, error)
 
 
 def enabled() -> bool:

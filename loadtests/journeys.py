@@ -32,13 +32,14 @@ ROW = re.compile(
     r'<td class="number">([^<]*)</td>',
     re.DOTALL,
 )
-HOUSEHOLD = re.compile(r'href="/foyers/(\d+)/"')
+HOUSEHOLD = re.compile(r'href="/foyers/(\d+)/">Ménage (F\d+)<')
+ACCESS_REQUEST = re.compile(r'href="/rgpd/(\d+)/"[^>]*>Accès')
 FIELD = re.compile(r'<input[^>]*\bname="(\w+)"[^>]*?>')
 VALUE = re.compile(r'\bvalue="([^"]*)"')
 CHOSEN = re.compile(r'<select[^>]*\bname="(\w+)"[^>]*>(.*?)</select>', re.DOTALL)
 NAMES = ("Schmitt", "Muller", "Weber", "Klein", "Martin", "Meyer", "Wagner", "Schneider", "Becker", "Rossi", "Kieffer",
          "Hoffmann", "Bernard", "Thiel", "Kowalski", "Da Silva", "Yilmaz", "Robert", "Petit", "Simon")  # fmt: skip
-SECRETARY, OPERATOR, LISTENER, CAREWORKER = "demo-st", "demo-os", "demo-ec", "demo-ts"
+SECRETARY, OPERATOR, LISTENER, CAREWORKER, DELEGATE = "demo-st", "demo-os", "demo-ec", "demo-ts", "demo-dp"
 """Accounts of the lab, one per profile of the table of rights; all have the password of `demo`."""
 HOT = 12
 """Files that many people open on the same day."""
@@ -78,12 +79,13 @@ class Agents:
         self.plan, self.log, self.told = plan, log, told
         self.zero = time.time()
         self.people: list[Person] = []
-        self.households: list[int] = []
+        self.households: list[tuple[str, str]] = []  # identity in addresses, and the number that people use
+        self.requests: list[str] = []  # of citizens who want a copy of their data
         self.accounts: dict[FastHttpSession, str] = {}
         self.sessions = {
             (room, account): self._session(url, account)
             for room, url in plan["rooms"].items()
-            for account in (SECRETARY, OPERATOR, LISTENER, CAREWORKER)
+            for account in (SECRETARY, OPERATOR, LISTENER, CAREWORKER, DELEGATE)
         }
         self.signing: set[int] = set()
         self.partners = {room: self._session(url, "") for room, url in plan["rooms"].items()}
@@ -123,9 +125,9 @@ class Agents:
         if not self.people:
             raise RuntimeError("the directory shows nobody: load a population first (sias data load)")
         for person in self.people[:: max(1, len(self.people) // 40)]:
-            self.households += [
-                int(n) for n in HOUSEHOLD.findall(session.get(f"/personnes/{person.identity}/").text or "")[:1]
-            ]
+            self.households += HOUSEHOLD.findall(session.get(f"/personnes/{person.identity}/").text or "")[:1]
+        delegate = next(s for s, account in self.accounts.items() if account == DELEGATE)
+        self.requests = ACCESS_REQUEST.findall(delegate.get("/rgpd/").text or "")
 
     def sign_in(self, session: FastHttpSession) -> None:
         """Sign in.
@@ -278,9 +280,9 @@ def slip(word: str, rng: random.Random) -> str:
     )
 
 
-def form_fields(page: str) -> dict[str, str]:
-    """What a browser would send back of the form of a person."""
-    at = page.find('name="birth_name"')
+def form_fields(page: str, holds: str = "birth_name") -> dict[str, str]:
+    """What a browser would send back of the form that holds a field: that of a person unless said."""
+    at = page.find(f'name="{holds}"')
     page = page[page.rfind("<form", 0, at) : page.find("</form>", at)]
     fields = {}
     for tag in re.finditer(FIELD, page):
@@ -314,7 +316,7 @@ def exact_search(agent: Agent) -> None:
 def file(agent: Agent) -> None:
     """An operator of the SIAO opens a file, a household's one time in four."""
     if agent.agents.households and agent.rng.random() < 0.25:  # noqa: PLR2004 - one in four
-        agent.get("file", f"/foyers/{agent.rng.choice(agent.agents.households)}/")
+        agent.get("file", f"/foyers/{agent.rng.choice(agent.agents.households)[0]}/")
     else:
         agent.get("file", f"/personnes/{agent.person().identity}/")
 
@@ -362,6 +364,29 @@ def create(agent: Agent) -> None:
     )  # fmt: skip
 
 
+def move(agent: Agent) -> None:
+    """An operator of the SIAO moves somebody to another household: the file, the form, a thought, the move."""
+    people = agent.agents.people
+    identity = people[agent.arrival.number % len(people)].identity
+    lives = HOUSEHOLD.search(agent.get("form", f"/personnes/{identity}/"))
+    others = [number for home, number in agent.agents.households if lives and home != lives[1]]
+    if not lives or not others:
+        raise RefusedError("nowhere to move from or to")  # its page was answered, and logged
+    path = f"/foyers/{lives[1]}/deplacer/"
+    fields = form_fields(agent.get("form", path), "target")
+    fields |= {"persons": str(identity), "target": agent.rng.choice(others), "reason": "hebergement"}
+    agent.think()
+    agent.post("move", path, fields, want=(302, 303, 409))
+
+
+def heavy(agent: Agent) -> None:
+    """The delegate for data protection: all data of a citizen who asked for a copy, or a household's sheet as PDF."""
+    if agent.agents.requests and agent.rng.random() < 0.5:  # noqa: PLR2004 - every second one
+        agent.get("heavy", f"/rgpd/{agent.rng.choice(agent.agents.requests)}/donnees/")
+    else:
+        agent.get("heavy", f"/foyers/{agent.rng.choice(agent.agents.households)[0]}/fiche.pdf")
+
+
 JOURNEYS: dict[str, Callable[[Agent], None]] = {
     "search": search,
     "exact_search": exact_search,
@@ -371,6 +396,8 @@ JOURNEYS: dict[str, Callable[[Agent], None]] = {
     "partner_api": partner_api,
     "save": save,
     "create": create,
+    "move": move,
+    "heavy": heavy,
 }
 
 PROFILES = {
@@ -381,6 +408,8 @@ PROFILES = {
     "history": OPERATOR,
     "save": LISTENER,
     "create": LISTENER,
+    "move": OPERATOR,
+    "heavy": DELEGATE,
 }
 """Whose account asks: a profile that may see the whole department, where the journey reads anybody's file."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -274,6 +275,76 @@ def test_journeys_are_kinds_of_the_mix_and_shares_make_a_whole(inventory: Invent
     assert set(json.loads(listed.stdout)) <= set(mix)
     assert set(inventory.facts["sias_load"]["writes"]) <= set(mix)
     assert sum(m["share"] for m in mix.values()) == pytest.approx(100)
+
+
+# In a process of its own: Locust makes the standard library cooperative as soon as it is imported.
+REHEARSAL = """
+import json, random, sys
+from types import SimpleNamespace
+from loadtests import journeys
+
+pages, steps = json.load(sys.stdin), []
+agents = SimpleNamespace(
+    people=[journeys.Person(31, "Zoé SCHMITT", "1980-03-01", "Metz", "P0000000031")],
+    households=[("7", "F00000007"), ("8", "F00000008")], requests=["5"], plan={"api_key": "k", "run": "r"},
+)
+def get(kind, path, **_): steps.append([kind, path, None]); return pages.get(path, "")
+def post(kind, path, fields, **_): steps.append([kind, path, fields])
+for draw in range(20):
+    for kind, journey in journeys.JOURNEYS.items():
+        agent = SimpleNamespace(
+            agents=agents, arrival=SimpleNamespace(number=draw, kind=kind), rng=random.Random(draw), get=get, post=post,
+            person=lambda: agents.people[0], think=lambda: None,
+        )
+        journey(agent)
+print(json.dumps({"steps": steps, "without": sorted(set(journeys.JOURNEYS) - set(journeys.PROFILES))}))
+"""
+PAGES = {
+    "/personnes/31/": '<a href="/foyers/7/">Ménage F00000007</a> <a href="/foyers/8/">Ménage F00000008</a>',
+    "/personnes/31/modifier/": '<form><input name="birth_name" value="SCHMITT"><input name="phone"></form>',
+    "/foyers/7/deplacer/": '<form><input name="q"></form><form method="post"><input type="hidden" name="idempotency_key" '
+    'value="k1"><input type="checkbox" name="persons" value="30"><input type="checkbox" name="persons" value="31">'
+    '<input type="text" name="target"><input type="text" name="effective_on" value="28/11/2026">'
+    '<select name="reason"><option value="">Choisir</option></select><input type="text" name="comment"></form>',
+}
+
+
+@pytest.fixture(scope="module")
+def rehearsed() -> dict[str, Any]:
+    """What every journey asks for, twenty times, of an application that answers with these pages."""
+    done = subprocess.run(
+        [sys.executable, "-c", REHEARSAL], cwd=ROOT, input=json.dumps(PAGES), capture_output=True, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_every_journey_ends_with_a_request_of_its_kind_to_an_address_of_the_application(
+    rehearsed: dict[str, Any], inventory: Inventory
+) -> None:
+    written = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "app" / "src" / "sias").rglob("urls.py"))
+    known = [re.sub(r"<[^>]+>", "[^/]+", path) for path in re.findall(r'path\(\s*"([^"]+)"', written)]
+    for kind, path, _ in rehearsed["steps"]:
+        assert kind == "form" or kind in inventory.facts["sias_load"]["mix"]
+        asked = path.partition("?")[0].removeprefix("/")
+        assert kind == "partner_api" or any(re.fullmatch(one, asked) for one in known), path
+    assert rehearsed["without"] == ["partner_api"], "a partner has a key, all others an account"
+
+
+def test_a_move_sends_the_form_back_with_one_person_and_another_household(rehearsed: dict[str, Any]) -> None:
+    moves = [(path, fields) for kind, path, fields in rehearsed["steps"] if kind == "move"]
+    assert moves
+    for path, fields in moves:
+        assert path == "/foyers/7/deplacer/"
+        assert fields == {
+            "idempotency_key": "k1", "persons": "31", "target": "F00000008", "effective_on": "28/11/2026",
+            "reason": "hebergement", "comment": "",
+        }  # fmt: skip
+
+
+def test_what_is_heavy_is_a_sheet_or_the_data_of_a_citizen(rehearsed: dict[str, Any]) -> None:
+    asked = Counter(path for kind, path, _ in rehearsed["steps"] if kind == "heavy")
+    assert set(asked) == {"/rgpd/5/donnees/", "/foyers/7/fiche.pdf", "/foyers/8/fiche.pdf"}
 
 
 def test_a_sample_has_the_columns_that_workers_write() -> None:

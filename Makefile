@@ -18,7 +18,7 @@ export PATH := $(CURDIR)/$(BIN):$(CURDIR)/var/tools:$(PATH)
 # What a bare Debian 12 lacks. For the application's tests: PostgreSQL and slapd, of which they start private servers
 # themselves, Pango and a font (PDF), Chromium (end to end); it opens the page of monitoring/consoles in its test, too.
 PACKAGES := python3 python3-venv openssh-client iproute2 nftables debian-archive-keyring \
-  lxc vagrant vagrant-lxc mmdebstrap apt-cacher-ng postgresql slapd \
+  lxc vagrant vagrant-lxc mmdebstrap apt-cacher-ng postgresql slapd ldap-utils \
   libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core chromium chromium-driver
 
 define say

@@ -13,7 +13,7 @@ from siasops import remote
 from siasops.cluster.view import View, look
 from siasops.drill.faults import Fault, Plan, Stage, primary, standby
 from siasops.drill.means.network import UNDO, table
-from siasops.drill.means.signals import POSTMASTER
+from siasops.drill.means.signals import POSTMASTER, place
 
 UNREPLICATED = 1.5
 """Seconds of writes that nothing of reaches the standby; shorter than the time after which it is given up."""
@@ -30,7 +30,7 @@ class Mutation(Fault):
 
     def plan(self, stage: Stage, view: View) -> Plan:
         host = primary(view).host
-        found = stage.fleet.run(host, POSTMASTER.format(cluster=stage.inventory.cluster), check=True)
+        found = stage.fleet.run(host, place(POSTMASTER, stage), check=True)
         return {
             "host": host,
             "pid": int(found.stdout),

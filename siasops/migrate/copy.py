@@ -192,7 +192,7 @@ def sound(green: Green, database: str) -> tuple[bool, str]:
     done = _postgres(
         green,
         # Its extension comes and goes where blue has none, though the schema is frozen.
-        "export PGOPTIONS='-c sias.migration=on';"
+        "export PGOPTIONS='-c sias.migration=on -c client_min_messages=warning';"
         f" {green.program(green.new, 'pg_amcheck')} {where} --install-missing=pg_catalog --heapallindexed -j 2"
         f" {shlex.quote(database)}" + ("" if there else f" && {psql} -c 'DROP EXTENSION amcheck'"),
         limit=COPY_LIMIT,

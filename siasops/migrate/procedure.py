@@ -36,7 +36,7 @@ from siasops.migrate import check, copy, cutover, doors, fence, flow, gates, pla
 from siasops.migrate.changes import Touched
 from siasops.migrate.copy import Green
 from siasops.migrate.cutover import Move
-from siasops.migrate.database import Database, Psql, literal, session
+from siasops.migrate.database import Database, Psql, identifier, literal, session
 from siasops.migrate.flow import Names
 from siasops.migrate.sides import Side
 from siasops.migrate.tables import tables
@@ -57,6 +57,9 @@ EVERYTHING = f"base,etcd,{BESIDE},room_guard,exporters,monitoring"
 """Roles that follow the cluster that serves."""
 SETTINGS: Mapping[str, str] = {}
 """Settings that may differ, and why."""
+FOLLOWER = "replicator"
+"""Role that a cluster follows the other as. While there is a migration it may connect to the database; the fence shuts it out
+with everybody, and opens for it too."""
 
 
 class Postgres(Procedure):
@@ -217,6 +220,7 @@ def _freeze(act: Act) -> None:
     road = Road(act)
     database = road.old.database(road.name)
     flow.ready(database)
+    database.do(f"GRANT CONNECT ON DATABASE {identifier(road.name)} TO {FOLLOWER};")
     gates.freeze(database)
     # From the first slot on; those of another are none of ours, and a gate has seen that there are none.
     road.old.ignore_slots([road.names.forward, road.names.proof])
@@ -420,6 +424,7 @@ def _end_flows(act: Act) -> None:
             flow.leave(road.new.database(road.name), road.names.forward)
     road.old.ignore_slots([road.names.forward, road.names.proof])
     flow.clear(old, road.names)
+    _dismiss(old, road.name)
     road.old.ignore_slots([])
 
 
@@ -476,6 +481,7 @@ def settle(stage: Stage, last: State, say: Callable[[str], None], deployed: Call
         say(f"PostgreSQL {facts['from']} is gone: {sum(freed.values()) >> 20} MiB on {len(freed)} hosts")
     new.keep_slot(names.back, None)  # before it is dropped: Patroni would make it again
     flow.clear(new.database(name), names)
+    _dismiss(new.database(name), name)
     new.ignore_slots([])
     say("the schema may be changed again")
     instance.write(inventory, fleet, Serving(now.serving))
@@ -488,6 +494,11 @@ def settle(stage: Stage, last: State, say: Callable[[str], None], deployed: Call
 
 
 # --- What both ways need ----------------------------------------------------------------------------------------------------
+
+
+def _dismiss(database: Database, name: str) -> None:
+    """Nobody follows any more."""
+    database.do(f"REVOKE CONNECT ON DATABASE {identifier(name)} FROM {FOLLOWER};")
 
 
 def accepted(folder: Path) -> plans.Accepted:

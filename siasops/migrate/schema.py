@@ -16,17 +16,33 @@ SHOWN = 8
 """Differences that are shown, at most."""
 # A number alone is no identity: after pg_upgrade an extension's function may bear that of a table.
 _OURS = f"{SYSTEM} AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = o.tableoid AND e.objid = o.oid AND e.deptype = 'e')"
-_GRANTS = """(SELECT string_agg(concat_ws(' ', g.grantee::regrole, g.privilege_type, g.is_grantable), ', '
-   ORDER BY g.grantee::regrole::text, g.privilege_type) FROM aclexplode({0}) g WHERE g.privilege_type <> 'MAINTAIN')"""
-"""Without MAINTAIN, which 17 adds to whoever had everything."""
+
+
+def _grants(acl: str, kind: str = "", owner: str = "") -> str:
+    """SQL that writes a list of grants as text.
+
+    Without MAINTAIN, which 17 adds to whoever had everything. No list means the default one of that kind of thing, and a
+    dump leaves a list out that says the same: both are written alike.
+    """
+    listed = f"coalesce({acl}, acldefault({kind}, {owner}))" if kind else acl
+    return f"""(SELECT string_agg(concat_ws(' ', g.grantee::regrole, g.privilege_type, g.is_grantable), ', '
+   ORDER BY g.grantee::regrole::text, g.privilege_type) FROM aclexplode({listed}) g WHERE g.privilege_type <> 'MAINTAIN')"""
+
+
+_OF_RELATION = _grants("o.relacl", """CASE o.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END""", "o.relowner")
+_OF_FUNCTION = _grants("o.proacl", "'f'", "o.proowner")
+_OF_SCHEMA = _grants("n.nspacl", "'n'", "n.nspowner")
+_OF_DATABASE = _grants("d.datacl", "'d'", "d.datdba")
+_LIST = re.compile(r"\(ARRAY\[((?:'(?:[^']|'')*'::character varying(?:, )?)+)\]\)::text\[\]")
+_ELEMENT = re.compile(r"'(?:[^']|'')*'::character varying")
 PARTS: Mapping[str, str] = {
     "relation": f"""SELECT n.nspname || '.' || o.relname AS name, concat_ws(' ', o.relkind, o.relpersistence, o.relreplident,
         o.relrowsecurity,
-        o.relowner::regrole, o.reloptions, {_GRANTS.format('o.relacl')}) AS text
+        o.relowner::regrole, o.reloptions, {_OF_RELATION}) AS text
         FROM pg_class o JOIN pg_namespace n ON n.oid = o.relnamespace WHERE o.relkind IN ('r', 'p', 'v', 'm', 'S') AND {_OURS}""",
     "column": f"""SELECT n.nspname || '.' || o.relname || '.' || a.attname AS name, concat_ws(' ',
         format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated, a.attstorage, a.attcompression,
-        c.collname, pg_get_expr(d.adbin, d.adrelid), {_GRANTS.format('a.attacl')}) AS text FROM pg_class o
+        c.collname, pg_get_expr(d.adbin, d.adrelid), {_grants('a.attacl')}) AS text FROM pg_class o
         JOIN pg_namespace n ON n.oid = o.relnamespace JOIN pg_attribute a ON a.attrelid = o.oid
         LEFT JOIN pg_attrdef d ON d.adrelid = o.oid AND d.adnum = a.attnum LEFT JOIN pg_collation c ON c.oid = a.attcollation
         WHERE o.relkind IN ('r', 'p', 'v', 'm') AND a.attnum > 0 AND NOT a.attisdropped AND {_OURS}""",
@@ -40,7 +56,7 @@ PARTS: Mapping[str, str] = {
         JOIN pg_namespace n ON n.oid = o.relnamespace WHERE o.relkind IN ('v', 'm') AND {_OURS}""",
     "function": f"""SELECT n.nspname || '.' || o.proname || '(' || pg_get_function_identity_arguments(o.oid) || ')' AS name,
         concat_ws(' ', pg_get_function_result(o.oid), o.prokind, o.provolatile, o.proisstrict, o.prosecdef, o.proparallel,
-        o.proconfig, o.proowner::regrole, {_GRANTS.format('o.proacl')}, o.prosrc) AS text FROM pg_proc o
+        o.proconfig, o.proowner::regrole, {_OF_FUNCTION}, o.prosrc) AS text FROM pg_proc o
         JOIN pg_namespace n ON n.oid = o.pronamespace WHERE {_OURS}""",
     "trigger": f"""SELECT n.nspname || '.' || c.relname || '.' || o.tgname AS name,
         pg_get_triggerdef(o.oid) || ' ' || o.tgenabled::text AS text FROM pg_trigger o JOIN pg_class c ON c.oid =
@@ -53,12 +69,12 @@ PARTS: Mapping[str, str] = {
         o.typnotnull, o.typdefault, (SELECT string_agg(e.enumlabel, ',' ORDER BY e.enumsortorder) FROM pg_enum e
         WHERE e.enumtypid = o.oid)) AS text FROM pg_type o JOIN pg_namespace n ON n.oid = o.typnamespace
         WHERE o.typtype IN ('e', 'd', 'r', 'm') AND {_OURS}""",
-    "schema": f"""SELECT n.nspname AS name, concat_ws(' ', n.nspowner::regrole, {_GRANTS.format('n.nspacl')}) AS text
+    "schema": f"""SELECT n.nspname AS name, concat_ws(' ', n.nspowner::regrole, {_OF_SCHEMA}) AS text
         FROM pg_namespace n WHERE {SYSTEM}""",
     "extension": "SELECT extname AS name, '' AS text FROM pg_extension",
     "default privilege": f"""SELECT concat_ws(' ', d.defaclrole::regrole,
         d.defaclnamespace::regnamespace, d.defaclobjtype) AS name,
-        {_GRANTS.format('d.defaclacl')} AS text FROM pg_default_acl d""",
+        {_grants('d.defaclacl')} AS text FROM pg_default_acl d""",
     "role": """SELECT rolname AS name, concat_ws(' ', rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin,
         rolreplication, rolbypassrls, rolconnlimit, rolvaliduntil,
         md5(rolpassword)) AS text FROM pg_authid WHERE rolname !~ '^pg_'""",
@@ -68,7 +84,7 @@ PARTS: Mapping[str, str] = {
         FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase
         WHERE s.setdatabase = 0 OR d.datname = current_database()""",
     "database": f"""SELECT d.datname AS name, concat_ws(' ', d.datdba::regrole, pg_encoding_to_char(d.encoding), d.datconnlimit,
-        {_GRANTS.format('d.datacl')}) AS text FROM pg_database d WHERE d.datname = current_database()""",
+        {_OF_DATABASE}) AS text FROM pg_database d WHERE d.datname = current_database()""",
 }  # fmt: skip
 """What is compared: for each kind of thing, a query of names and texts."""
 _SETTINGS = """SELECT name, setting || coalesce(unit, '') AS text, boot_val IS DISTINCT FROM setting AS ours FROM pg_settings
@@ -88,6 +104,8 @@ def things(database: Database) -> dict[str, str]:
     for kind, query in PARTS.items():
         for row in database.ask(query):
             text = row["text"] or ""
+            if kind != "function":  # a function's text is kept as it was written
+                text = _parsed_again(text)
             found[f"{kind} {row['name']}"] = _plain(text) if kind in {"view", "policy"} else text
     return found
 
@@ -156,6 +174,15 @@ def _say(key: str, here: str | None, there: str | None) -> str:
     if key.startswith("role "):
         return f"{key} differs"  # a text of it speaks of its password
     return f"{key}: {here[:160]} here, {there[:160]} there"
+
+
+def _parsed_again(text: str) -> str:
+    """A rule's text as PostgreSQL writes it once it was read from a dump: an IN list of strings is cast element by element."""
+
+    def each(found: re.Match[str]) -> str:
+        return f"ARRAY[{', '.join(f'({element})::text' for element in _ELEMENT.findall(found[1]))}]"
+
+    return _LIST.sub(each, text)
 
 
 def _plain(text: str) -> str:

@@ -448,10 +448,10 @@ def _delete_stanza(act: Act) -> None:
     line = (
         as_postgres(f"pgbackrest --stanza={stanza} stop")
         + " && "
-        + as_postgres(f"pgbackrest --stanza={stanza} --force stanza-delete")
+        + as_postgres(f"pgbackrest --stanza={stanza} --force --repo={{repository}} stanza-delete")
     )
-    for host in repository_hosts(act.inventory):
-        done = act.fleet.run(host.name, line, timeout=600.0)
+    for number, host in enumerate(repository_hosts(act.inventory), start=1):
+        done = act.fleet.run(host.name, line.format(repository=number), timeout=600.0)
         if not done.ok:
             act.progress.say(f"{host.name}: the stanza {stanza} stays: {(done.stderr or done.stdout).strip()[-200:]}")
 

@@ -23,6 +23,8 @@ FORWARD, PROOF, BACK = "sias_forward", "sias_proof", "sias_back"
 """Logical slots (and subscriptions): blue to green, the proof's own, green to blue. With more than one database of a cluster,
 each has its own of them: a slot's name is followed by its database's."""
 LOOK_EVERY = 0.02
+ERRORS_EVERY = 5.0
+"""Seconds between two looks at whether a subscriber refuses what comes; it tries again every five."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,12 @@ def follow(target: Database, where: str, slot_name: str, at: str | None) -> None
         at: the position; None goes on from the slot's own.
     """
     if not target.ask(f"SELECT subname FROM pg_subscription WHERE subname = {literal(slot_name)}"):
+        (version,) = target.ask("SELECT current_setting('server_version_num')::int AS number")
+        # From 16 on rows are applied as each table's owner unless said, whom row-level security refuses.
+        as_owner = ", run_as_owner = true" if version["number"] >= 160000 else ""  # noqa: PLR2004 - PostgreSQL 16
         target.do(
             f"CREATE SUBSCRIPTION {slot_name} CONNECTION {literal(where)} PUBLICATION {PUBLICATION}"
-            f" WITH (create_slot = false, enabled = false, slot_name = {slot_name}, copy_data = false);"
+            f" WITH (create_slot = false, enabled = false, slot_name = {slot_name}, copy_data = false{as_owner});"
         )
         if at is not None:
             target.ask(
@@ -154,9 +159,10 @@ def drain(source: Database, target: Database, slot_name: str, what: str, *, dead
         Seconds that it took.
 
     Raises:
-        UserError: it has not in time, with where it stands.
+        UserError: it has not in time, with where it stands; or it refuses what comes.
     """
     begin = time.monotonic()
+    errors, looked = _errors(target, slot_name), begin
     number, at = mark(source, what)
     at = literal(at)
     while True:
@@ -166,6 +172,10 @@ def drain(source: Database, target: Database, slot_name: str, what: str, *, dead
         )
         if row["there"] and target.ask(f"SELECT id FROM {SCHEMA}.mark WHERE id = {number}"):
             return time.monotonic() - begin
+        if time.monotonic() - looked > ERRORS_EVERY:
+            looked = time.monotonic()
+            if _errors(target, slot_name) > errors + 1:  # one may be of a link that was cut
+                raise UserError(f"{target.name} refuses what comes by {slot_name} from {source.name}: see its log.")
         if time.monotonic() - begin > deadline:
             state = "is read" if row["active"] else "is not read: see the log of the subscriber"
             raise UserError(
@@ -189,6 +199,14 @@ def clear(source: Database, names: Names) -> None:
         f"BEGIN; SET LOCAL sias.migration = 'on'; DROP PUBLICATION IF EXISTS {PUBLICATION};"
         f" DROP EVENT TRIGGER IF EXISTS {SCHEMA}_freeze; DROP SCHEMA IF EXISTS {SCHEMA} CASCADE; COMMIT;"
     )
+
+
+def _errors(target: Database, slot_name: str) -> int:
+    """How often a subscriber has refused what came."""
+    rows = target.ask(
+        f"SELECT apply_error_count AS errors FROM pg_stat_subscription_stats WHERE subname = {literal(slot_name)}"
+    )
+    return int(rows[0]["errors"]) if rows else 0
 
 
 def _slot(source: Database, name: str) -> str | None:

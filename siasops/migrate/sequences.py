@@ -108,20 +108,23 @@ def carried(
 
 def unused(database: Database) -> Line:
     """Judge each sequence by the largest value in its column, which knows nothing of how sequences were carried."""
-    what, behind, compared = "No sequence would give a number that exists", [], 0
-    known = sequences(database)
+    what, known = "No sequence would give a number that exists", sequences(database)
+    edges = []
     for row in database.ask(_OWNERS):
-        sequence = known[f"{row['schema']}.{row['name']}"]
-        edge = "max" if sequence.step > 0 else "min"
+        title = f"{row['schema']}.{row['name']}"
+        edge = "max" if known[title].step > 0 else "min"
         table = f"{identifier(row['table_schema'])}.{identifier(row['table_name'])}"
         (found,) = database.ask(f"SELECT {edge}({identifier(row['column'])}) AS edge FROM {table}")
-        if found["edge"] is None:
-            continue
-        compared += 1
-        if sequence.last is None or not _reached(sequence, found["edge"]):
-            behind.append(
-                f"{sequence.title} stands at {sequence.last}, {row['table_name']}.{row['column']} holds {found['edge']}"
-            )
+        if found["edge"] is not None:
+            edges.append((title, f"{row['table_name']}.{row['column']}", found["edge"]))
+    # Where people write, a sequence is past every number that was seen before it.
+    known = sequences(database)
+    behind = [
+        f"{title} stands at {known[title].last}, {column} holds {edge}"
+        for title, column, edge in edges
+        if known[title].last is None or not _reached(known[title], edge)
+    ]
+    compared = len(edges)
     if behind:
         return Line(False, what, "; ".join(behind[:10]), "Set them past it before anybody writes there.")
     return Line(

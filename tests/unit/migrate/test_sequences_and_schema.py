@@ -91,6 +91,22 @@ def _names(pair: Pair) -> frozenset[str]:
     return frozenset(f"database {side.database}" for side in (pair.blue, pair.green))
 
 
+def test_what_a_dump_writes_otherwise_is_the_same(still: Pair) -> None:
+    """Grants that say what is the default anyway are left out, and the list of an IN is cast element by element."""
+    still.blue.do("ALTER TABLE person ADD sex varchar(1) CONSTRAINT known CHECK (sex IN ('F', 'it''s', 'M'))")
+    still.green.do(
+        "ALTER TABLE person ADD sex varchar(1) CONSTRAINT known CHECK (sex::text = ANY (ARRAY[('F'::varchar)::text,"
+        " ('it''s'::varchar)::text, ('M'::varchar)::text]))"
+    )
+    constraint = "SELECT pg_get_constraintdef(oid) AS text FROM pg_constraint WHERE conname = 'known'"
+    assert still.blue.ask(constraint) != still.green.ask(constraint)
+    still.blue.do("GRANT ALL ON membership TO postgres")
+    line = schema.same(still.blue, still.green, expected=_names(still))
+    assert line.ok, line.found
+    still.green.do("REVOKE DELETE ON membership FROM postgres")
+    assert not schema.same(still.blue, still.green, expected=_names(still)).ok
+
+
 def test_equal_schemas_are_the_same_and_the_comparison_is_not_empty(still: Pair) -> None:
     line = schema.same(still.blue, still.green, expected=_names(still))
     assert line.ok, line.found

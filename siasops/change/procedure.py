@@ -131,4 +131,6 @@ class Procedure(abc.ABC):
         del wanted
         if last is None:
             raise UserError(f"There is no {self.kind} in {stage.inventory.environment} to go back from.")
+        if last.settled:
+            raise UserError(f"{last.story} was settled on {last.settled}: there is no way back any more.")
         return Plan(last.story, last.facts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,30 @@ class State:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self.folder / "state.json")
+
+    @property
+    def settled(self) -> str:
+        """When its way back was ended; empty while there is one."""
+        return str(self.notes.get("settled", ""))
+
+    def settle(self) -> None:
+        """End its way back, durably: before anything that needs the end, whether or not that comes to its own."""
+        self.notes["settled"] = datetime.now(UTC).isoformat(timespec="seconds")
+        self.write()
+
+
+def to_settle(inventory: Inventory, kind: str) -> State:
+    """Return the change of a kind whose way back may be ended: the last one that came to its end.
+
+    Raises:
+        UserError: there is none, or a change stands half-way.
+    """
+    last, open_one = latest(inventory, kind), unfinished(inventory)
+    if open_one is not None:
+        raise UserError(f"{open_one.id} ({open_one.story}) stands half-way: go on with it or take it back first.")
+    if last is None:
+        raise UserError(f"No {kind} has come to its end in {inventory.environment}; nothing to settle.")
+    return last
 
 
 def home(inventory: Inventory) -> Path:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import getpass
 import json
 import sys
-from datetime import UTC, datetime
 
 import click
 
@@ -134,11 +133,7 @@ def settle(inventory: Inventory, *, yes: bool) -> None:
     Stops the former cluster and deletes its data on every database host, ends the flow to it, and lets the schema be changed
     again. Its backups stay in the repositories. Exit code 0 it is settled or may be, 1 it is not time for it.
     """
-    last, open_one = states.latest(inventory, Postgres.kind), states.unfinished(inventory)
-    if open_one is not None:
-        raise UserError(f"{open_one.id} ({open_one.story}) stands half-way: go on with it or take it back first.")
-    if last is None:
-        raise UserError(f"No migration has come to its end in {inventory.environment}; nothing to settle.")
+    last = states.to_settle(inventory, Postgres.kind)
     with active.only_one(inventory), remote.connect(inventory) as fleet:
         stage = Stage(inventory, fleet)
         now, view = instance.learn(inventory, fleet), look(inventory, fleet)
@@ -149,8 +144,8 @@ def settle(inventory: Inventory, *, yes: bool) -> None:
             )
             out.print(f"[bold red]no-go[/]: {told}.")
             sys.exit(VERDICT_FAILED)
-        if last.notes.get("settled") and now.beside is None:
-            out.print(f"{last.story} was settled on {last.notes['settled']}; nothing to do.")
+        if last.settled and now.beside is None:
+            out.print(f"{last.story} was settled on {last.settled}; nothing to do.")
             sys.exit(HELD)
         if not yes:
             out.print(
@@ -159,9 +154,7 @@ def settle(inventory: Inventory, *, yes: bool) -> None:
             )
             sys.exit(HELD)
         progress = Progress()
-        # First, because the way back ends with what comes next, whether or not it comes to its end.
-        last.notes["settled"] = datetime.now(UTC).isoformat(timespec="seconds")
-        last.write()
+        last.settle()
 
         def deployed(tags: str) -> None:
             deploy.playbook(inventory, "site", say=progress.say, arguments=("--tags", tags))

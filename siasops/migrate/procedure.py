@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from siasops.backup.catalogue import as_postgres, repository_hosts
+from siasops.change import state as states
 from siasops.change.procedure import Act, GoBack, Phase, Plan, Procedure
 from siasops.change.state import State
 from siasops.cluster import instance
 from siasops.cluster.check import Line
+from siasops.cluster.check import check as judge
 from siasops.cluster.instance import Instance, Serving
 from siasops.cluster.view import look
 from siasops.drill.faults import Stage
@@ -144,8 +146,6 @@ class Postgres(Procedure):
 
     @staticmethod
     def _notes(stage: Stage, plan: Plan) -> Mapping[str, Any]:
-        from siasops.change import state as states  # noqa: PLC0415 - asked for here alone
-
         mine = [s for s in states.every(stage.inventory) if s.kind == Postgres.kind and s.facts == plan.facts]
         return mine[0].notes if mine else {}
 
@@ -156,13 +156,9 @@ class Postgres(Procedure):
             UserError: it was settled, or there was none.
         """
         found = super().plan_back(stage, last, wanted)
-        if last is None:
-            return found
-        if last.notes.get("settled"):
-            raise UserError(f"{last.story} was settled on {last.notes['settled']}: there is no way back any more.")
-        now = instance.learn(stage.inventory, stage.fleet)
-        if now.serving.slot == last.facts["old"] and now.beside is None:
-            return Plan(last.story, nothing=f"PostgreSQL {last.facts['from']} serves alone; nothing to go back from.")
+        now, old = instance.learn(stage.inventory, stage.fleet), found.facts["old"]
+        if now.serving.slot == old and now.beside is None:
+            return Plan(found.story, nothing=f"PostgreSQL {found.facts['from']} serves alone; nothing to go back from.")
         return found
 
 
@@ -507,8 +503,6 @@ def accepted(folder: Path) -> plans.Accepted:
 
 
 def _healthy(act: Act) -> Iterator[Line]:
-    from siasops.cluster.check import check as judge  # noqa: PLC0415 - `check` is the migration's own here
-
     yield from judge(look(act.inventory, act.fleet))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 
 import click
 
@@ -56,11 +55,7 @@ def settle(inventory: Inventory, *, yes: bool) -> None:
     what nobody needs now: libraries, and the former Python with the kept releases that run on it. Exit code 0 it is
     settled or may be, 1 it is not time for it.
     """
-    last, open_one = states.latest(inventory, Debian.kind), states.unfinished(inventory)
-    if open_one is not None:
-        raise UserError(f"{open_one.id} ({open_one.story}) stands half-way: go on with it or take it back first.")
-    if last is None:
-        raise UserError(f"No Debian upgrade has come to its end in {inventory.environment}; nothing to settle.")
+    last = states.to_settle(inventory, Debian.kind)
     with active.only_one(inventory), remote.connect(inventory) as fleet:
         found = hosts.states(fleet, inventory.hosts)
         other = [name for name, one in found.items() if one is None or one.debian != last.facts["to"] or not one.whole]
@@ -76,9 +71,7 @@ def settle(inventory: Inventory, *, yes: bool) -> None:
             )
             sys.exit(HELD)
         progress = Progress()
-        # First, because the way back ends with what comes next, whether or not it comes to its end.
-        last.notes["settled"] = datetime.now(UTC).isoformat(timespec="seconds")
-        last.write()
+        last.settle()
         with progress.step("The document volume"):
             progress.say(documents.settle(inventory, fleet))
         with progress.step("What the former release left"):

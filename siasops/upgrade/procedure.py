@@ -121,16 +121,9 @@ class Debian(Procedure):
             UserError: it was settled, or there was none.
         """
         found = super().plan_back(stage, last, wanted)
-        if last is None:
-            return found
-        if last.notes.get("settled"):
-            raise UserError(
-                f"{last.story} was settled on {last.notes['settled']}: its documents can be read by Debian "
-                f"{last.facts['to']} alone, and there is no way back."
-            )
         states = hosts.states(stage.fleet, stage.inventory.hosts)
-        if all(one is not None and one.debian == last.facts["from"] and one.whole for one in states.values()):
-            return Plan(last.story, nothing=f"Every host runs Debian {last.facts['from']}; nothing to go back from.")
+        if all(one is not None and one.debian == found.facts["from"] and one.whole for one in states.values()):
+            return Plan(found.story, nothing=f"Every host runs Debian {found.facts['from']}; nothing to go back from.")
         return found
 
 

@@ -171,6 +171,8 @@ def _half_made(inventory: Inventory, path: Path) -> str:
         return "Vagrant of this checkout does not know it"
     if not (path / "rootfs" / "sbin").exists():
         return "it is half-built"
+    if not (identity.parent / "private_key").exists():
+        return "Vagrant was interrupted before it gave it a key"
     return ""
 
 
@@ -210,7 +212,9 @@ def vagrant(inventory: Inventory, release: str, *arguments: str, timeout: float 
         ["vagrant", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
     )
     if done.returncode != 0:
-        raise UserError(f"“vagrant {' '.join(arguments)}” failed:\n{(done.stderr + done.stdout)[-2000:]}")
+        # What it says of the machines that came up is long, and why one did not stands on stderr.
+        why = f"{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+        raise UserError(f"“vagrant {' '.join(arguments)}” failed:\n{why.strip()}")
 
 
 def start(inventory: Inventory, release: str, say: Say) -> None:

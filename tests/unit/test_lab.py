@@ -26,13 +26,17 @@ class Machine:
     containers: Path
     said: list[str]
 
-    def container(self, name: str, *, whole: bool = True, known: bool = True, environment: str = "lab") -> Path:
+    def container(
+        self, name: str, *, whole: bool = True, known: bool = True, key: bool = True, environment: str = "lab"
+    ) -> Path:
         path = self.containers / f"sias-{environment}-{name}"
         (path / "rootfs" / "sbin").mkdir(parents=True) if whole else path.mkdir(parents=True)
         if known:
             identity = self.inventory.state / "vagrant" / "machines" / name / "lxc" / "id"
             identity.parent.mkdir(parents=True)
             identity.write_text(path.name)
+            if key:
+                (identity.parent / "private_key").write_text("key")
         return path
 
     def clear(self, release: str = "12", *, beside: bool = False) -> None:
@@ -95,14 +99,18 @@ def test_the_lab_of_another_environment_goes_unless_asked_to_stay(machine: Machi
     assert machine.said == ([] if beside else [f"cleared container {theirs.name}: it is the environment lab-full"])
 
 
-def test_a_half_built_machine_is_cleared_and_the_others_stay(machine: Machine) -> None:
+@pytest.mark.parametrize(
+    ("missing", "reason"),
+    [("whole", "it is half-built"), ("key", "Vagrant was interrupted before it gave it a key")],
+)
+def test_a_half_built_machine_is_cleared_and_the_others_stay(machine: Machine, missing: str, reason: str) -> None:
     own()
-    half, whole = machine.container("db-a1", whole=False), machine.container("db-b1")
+    half, whole = machine.container("db-a1", **{missing: False}), machine.container("db-b1")
     machine.clear()
     assert not half.exists()
     assert whole.exists()
     assert machine.said == [
-        "cleared container sias-lab-db-a1: it is half-built",
+        f"cleared container sias-lab-db-a1: {reason}",
         "forgot machine db-a1: its container is gone",
     ]
 

@@ -98,6 +98,13 @@ class Serving:
         """Both, the one that serves first."""
         return (self.serving,) if self.beside is None else (self.serving, self.beside)
 
+    @property
+    def successor(self) -> Instance | None:
+        """The next major version, which follows the one that serves until its cutover; None when none stands beside it."""
+        if self.beside is None or int(self.beside.major or 0) <= int(self.serving.major or 0):
+            return None
+        return self.beside
+
     def text(self) -> str:
         """What hosts keep."""
         beside = None if self.beside is None else self.beside.as_fact()

@@ -130,6 +130,17 @@ def assertions(view: View, room: str) -> tuple[list[Line], Member | None]:
     return lines, target
 
 
+def _alone(now: instance.Serving) -> Line:
+    """A copy that the next major version is made of follows this very primary, and no other."""
+    copy = now.successor
+    return Line(
+        copy is None,
+        "No migration is under way",
+        f"PostgreSQL {copy.major} follows the primary, and would have to be made anew" if copy else "none",
+        "`sias migrate postgres run` comes to its end, `sias migrate postgres rollback` removes it." if copy else "",
+    )
+
+
 def run(inventory: Inventory, room: str, *, dry: bool, progress: Progress, recorded: bool = True) -> Switch:
     """Switch over to a room, or only say what would happen.
 
@@ -159,6 +170,7 @@ def run(inventory: Inventory, room: str, *, dry: bool, progress: Progress, recor
                 sentence=f"{leader.host} of room {room} leads already.",
             )
         lines, target = assertions(view, room)
+        lines.append(_alone(instance.of(inventory)))
         result = Switch(room, dry, lines, leader.host if leader else None)
         if leader is None or target is None or not all(line.ok for line in lines):
             result.sentence = "Nothing was done: an assertion does not hold."

@@ -7,7 +7,7 @@ the weights while PgBouncer holds everybody: by the runtime interface, in millis
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -71,18 +71,32 @@ class Everywhere:
             except RemoteError as error:
                 return str(error)
 
-        with ThreadPoolExecutor(max_workers=len(self._talks)) as pool:
+        with ThreadPoolExecutor(max_workers=max(1, len(self._talks))) as pool:
             return dict(zip(self._talks, pool.map(one, self._talks), strict=True))
 
 
 @contextmanager
 def everywhere(
-    inventory: Inventory, fleet: Fleet, old: Instance, new: Instance, *, limit: float
+    inventory: Inventory,
+    fleet: Fleet,
+    old: Instance,
+    new: Instance,
+    *,
+    limit: float,
+    silent: Callable[[str], None] | None = None,
 ) -> Iterator[Everywhere]:
     """Open a conversation with every application host, for a cutover from one cluster to the other.
 
+    Args:
+        inventory: the environment.
+        fleet: connections.
+        old: who served when the cutover began.
+        new: the other cluster.
+        limit: seconds that clients may be held.
+        silent: told of a host that does not answer, and the others are opened: to end a cutover, when that host may be lost.
+
     Raises:
-        RemoteError: a host does not answer.
+        RemoteError: a host does not answer, and nobody is told.
     """
     program = Path(door.__file__).read_text(encoding="utf-8")
     databases = [host.name for host in inventory.group("databases")]
@@ -90,9 +104,15 @@ def everywhere(
              "backends": BACKENDS}  # fmt: skip
     with ExitStack() as stack:
         command = ["python3", "-c", program, json.dumps(given)]
-        yield Everywhere(
-            {h.name: stack.enter_context(fleet.talk(h.name, command)) for h in inventory.group("applications")}, limit
-        )
+        talks: dict[str, Talk] = {}
+        for host in inventory.group("applications"):
+            try:
+                talks[host.name] = stack.enter_context(fleet.talk(host.name, command))
+            except RemoteError as error:
+                if silent is None:
+                    raise
+                silent(str(error))
+        yield Everywhere(talks, limit)
 
 
 def _servers(one: Instance, hosts: Iterable[str]) -> list[str]:

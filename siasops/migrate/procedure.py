@@ -15,6 +15,7 @@ because it is a superuser, whom the fence lets pass.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -48,6 +49,8 @@ LIMIT = 5.0
 """Seconds that clients may be held; past it everything goes back by itself. The promise is 1 s (objectives.yml)."""
 QUICK = 10.0
 """Seconds that one question of a cutover may take before it counts as failed."""
+RESOLVE_LIMIT = 180.0
+"""Seconds for a side that lost its primary in a cutover to have another one."""
 CATCH_UP = 4 * 3600.0
 BACKUP_LIMIT = 6 * 3600.0
 COPY_LIMIT = 6 * 3600
@@ -247,7 +250,7 @@ def _copy(act: Act) -> None:
     act.remember(pointing=True)
     at = flow.restore_point(road.old.database("postgres"), copy.POINT)
     copy.stopped_at_point(green)
-    act.remember(at=at)
+    act.remember(at=at, timeline=_timeline(road.old.database("postgres")))
     act.progress.say(f"the copy on {green.host} stands at {at}")
 
 
@@ -273,7 +276,7 @@ def _adopt(act: Act) -> None:
 def _follow(act: Act) -> None:
     road = Road(act)
     old, new = road.old.database(road.name), road.new.database(road.name)
-    _slot_is_there(old, road.names.forward)
+    _slot_is_there(old, road.names.forward, act.state.notes.get("timeline"))
     if not fence.closed(new):
         fence.close(new, fence.access(new))
     flow.follow(new, road.old.where(road.name), road.names.forward, act.state.notes["at"])
@@ -435,7 +438,7 @@ def _remove_new(act: Act) -> None:
             f"PostgreSQL {act.plan.facts['to']} is gone: {sum(freed.values()) >> 20} MiB on {len(freed)} hosts"
         )
     road.serve(road.old.one, None)
-    act.remember(at=None, pointing=False, cutover=None)
+    act.remember(at=None, timeline=None, pointing=False, cutover=None)
 
 
 def _delete_stanza(act: Act) -> None:
@@ -506,11 +509,17 @@ def _healthy(act: Act) -> Iterator[Line]:
     yield from judge(look(act.inventory, act.fleet))
 
 
-def _slot_is_there(source: Database, name: str) -> None:
+def _slot_is_there(source: Database, name: str, timeline: str | None = None) -> None:
     """See that nobody has failed over since.
 
+    Args:
+        source: who is followed.
+        name: by which slot.
+        timeline: on which it was when the copy was made. A primary that has come back keeps its slot, but lacks what it had
+            sent and the other one never got.
+
     Raises:
-        GoBack: the slot is gone, and with it what was written since.
+        GoBack: the slot is gone, and with it what was written since; or the timeline is another one.
     """
     if not source.ask(
         f"SELECT slot_name FROM pg_replication_slots WHERE slot_name = {literal(name)} AND wal_status <> 'lost'"
@@ -518,13 +527,21 @@ def _slot_is_there(source: Database, name: str) -> None:
         raise GoBack(
             f"{source.name} has no slot {name} any more: its cluster has failed over, or its log grew past the slot's limit"
         )
+    now = _timeline(source)
+    if timeline not in {None, now}:
+        raise GoBack(f"{source.name} is on timeline {now} instead of {timeline}: its cluster has failed over")
+
+
+def _timeline(database: Database) -> str:
+    (row,) = database.ask("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline")
+    return str(row["timeline"])
 
 
 def _whole(act: Act, source: Psql, target: Psql, slot: str, key: str) -> Line:
     """Compare everything while it flows; what was touched meanwhile is kept for the cutover."""
     road = Road(act)
     if slot == road.names.forward:
-        _slot_is_there(source, slot)
+        _slot_is_there(source, slot, act.state.notes.get("timeline"))
     flow.drop_slot(source, road.names.proof)
     path = road.touched(key)
     path.unlink(missing_ok=True)
@@ -567,35 +584,87 @@ class _Way:
 def _move(act: Act, way: _Way, touched: Touched, *, only_resolve: bool = False) -> None:
     """Cut over from a side to the other; first end what an interrupted try left.
 
+    A host that is lost in the middle takes its sessions with it: then the cutover is ended from what was kept, by whoever leads
+    each side by then, forward or back as it was decided.
+
     Raises:
-        UserError: it went back by itself, with what was found.
+        UserError: it went back, with what was found.
+        GoBack: the old cluster has failed over, and the new one may hold what it does not.
     """
+    with _ledger_rests(act):
+        held, why = False, ""
+        if act.state.notes.get("cutover") and act.state.notes.get("cutting") == way.old.one.slot:
+            held = _resolved(act, way)
+        if not held and not only_resolve:
+            if way.forward == Road(act).names.forward:
+                _slot_is_there(way.old.database(act.inventory.cluster), way.forward, act.state.notes.get("timeline"))
+            try:
+                held, why = _cut(act, way, touched)
+            except UserError as error:
+                if not act.state.notes.get("cutover"):
+                    raise
+                act.progress.say(f"the cutover was cut short: {error}")
+                held, why = _resolved(act, way), str(error)
+        # Before hosts are told: a run that is interrupted here goes on from the side that serves.
+        served = way.new if held else way.old
+        act.remember(side="new" if served.one.slot == act.plan.facts["new"] else "old", cutover=None)
+        if not held and not only_resolve:
+            raise UserError(why)
+
+
+@contextmanager
+def _opened(
+    act: Act, way: _Way, touched: Touched, silent: Callable[[str], None] | None = None
+) -> Iterator[tuple[list[Move], doors.Everywhere]]:
+    """Sessions on the primaries of both sides, and every door."""
     name, old, new = act.inventory.cluster, way.old, way.new
     with (
         session(replace(old.database(name), limit=QUICK)) as here,
         session(replace(new.database(name), limit=QUICK)) as there,
-        doors.everywhere(act.inventory, act.fleet, old.one, new.one, limit=LIMIT) as gate,
-        _ledger_rests(act),
+        doors.everywhere(act.inventory, act.fleet, old.one, new.one, limit=LIMIT, silent=silent) as gate,
     ):
-        moves = [Move(name, here, there, touched, way.forward, way.back)]
-        notes, held = act.state.notes, False
-        if notes.get("cutover") and notes.get("cutting") == old.one.slot:
-            held = cutover.resolve(moves, gate, notes["cutover"])
-            act.progress.say(f"the interrupted cutover {'is ended' if held else 'was taken back'}")
-        if not held and not only_resolve:
-            gate.ready()
-            moved = cutover.cut_over(
-                moves, gate, limit=LIMIT, keep=lambda found: act.remember(cutover=dict(found), cutting=old.one.slot)
-            )
-            act.journal("cutover", held=moved.held, seconds=round(moved.seconds, 3), steps=moved.steps)
-            act.progress.say(moved.sentence + "; " + ", ".join(f"{what} {took:.2f} s" for what, took in moved.steps))
-            if not moved.held:
-                act.remember(cutover=None)
-                raise UserError(moved.sentence)
-            held = True
-        # Before hosts are told: a run that is interrupted here goes on from the side that serves.
-        served = new if held else old
-        act.remember(side="new" if served.one.slot == act.plan.facts["new"] else "old", cutover=None)
+        yield [Move(name, here, there, touched, way.forward, way.back)], gate
+
+
+def _cut(act: Act, way: _Way, touched: Touched) -> tuple[bool, str]:
+    """Cut over; whether it held, and what is said of it."""
+    with _opened(act, way, touched) as (moves, gate):
+        gate.ready()
+        moved = cutover.cut_over(
+            moves, gate, limit=LIMIT, keep=lambda found: act.remember(cutover=dict(found), cutting=way.old.one.slot)
+        )
+    act.journal("cutover", held=moved.held, seconds=round(moved.seconds, 3), steps=moved.steps)
+    act.progress.say(moved.sentence + "; " + ", ".join(f"{what} {took:.2f} s" for what, took in moved.steps))
+    return moved.held, moved.sentence
+
+
+def _resolved(act: Act, way: _Way) -> bool:
+    """End a cutover that was interrupted; whether the new side serves.
+
+    Raises:
+        UserError: one of the sides has no primary, and gets none in time.
+    """
+    end, said = time.monotonic() + RESOLVE_LIMIT, set[str]()
+
+    def silent(what: str) -> None:
+        if what not in said:
+            act.progress.say(f"{what}; the cutover is ended without it")
+        said.add(what)
+
+    while True:
+        try:
+            with _opened(act, way, Touched(), silent) as (moves, gate):
+                held = cutover.resolve(moves, gate, act.state.notes["cutover"])
+        except UserError as error:
+            if time.monotonic() > end:
+                raise UserError(f"The interrupted cutover could not be ended: {error}") from error
+            silent(str(error))
+            act.fleet.forget(act.inventory.hosts)  # links to a host that is lost
+            time.sleep(1.0)
+            continue
+        act.progress.say(f"the interrupted cutover {'is ended' if held else 'was taken back'}")
+        act.journal("cutover resolved", held=held)
+        return held
 
 
 def _serves(act: Act, new: Side, old: Side) -> None:

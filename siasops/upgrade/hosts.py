@@ -165,7 +165,8 @@ def offers(fleet: Fleet, hosts: Iterable[str], old: str, new: str) -> dict[str, 
     found: dict[str, Offer | str] = {}
     for host, answer in answers.items():
         offer = parse_offer(answer.stdout)
-        wrong = "" if answer.ok else (answer.stderr or answer.stdout).strip()[-300:]
+        said = (answer.stderr or answer.stdout).strip()[-300:]
+        wrong = "" if answer.ok else said or f"apt did not end within {LOOK_LIMIT:.0f} s, and said nothing"
         found[host] = wrong or (offer if offer.packages else f"apt offers nothing: {answer.stdout.strip()[-300:]}")
     return found
 

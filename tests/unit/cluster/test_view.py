@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from siasops.cluster import instance, switchover
 from siasops.cluster.check import check, healthy
+from siasops.cluster.instance import Instance, Serving
 from siasops.cluster.switchover import assertions
 from siasops.cluster.view import (
     Brick,
@@ -20,6 +22,7 @@ from siasops.cluster.view import (
     sections,
     voters_of,
 )
+from siasops.console import Progress
 from siasops.inventory import Inventory
 from tests.unit.cluster.conftest import ETCD, HEALTH, PRIMARY, STANDBY
 
@@ -143,3 +146,19 @@ def test_a_switchover_never_starts_from_a_wounded_cluster(view: View, wound: str
 def test_a_switchover_waits_for_one_that_is_scheduled(view: View) -> None:
     lines, _ = assertions(replace(view, scheduled="a switchover is scheduled"), "b")
     assert [line.what for line in lines if not line.ok] == ["Nobody else is changing the cluster"]
+
+
+def test_a_switchover_does_not_take_a_migration_s_source_away(
+    lab: Inventory, view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = Instance(lab, "blue", "15", "sias"), Instance(lab, "green", "17", "sias-17")
+    monkeypatch.setattr(switchover, "_look", lambda *_: view)
+    try:
+        for now, may in ((Serving(old), True), (Serving(old, new), False), (Serving(new, old), True)):
+            instance.know(lab, now)
+            found = switchover.run(lab, "b", dry=True, progress=Progress())
+            assert found.held is may
+            (line,) = (line for line in found.assertions if line.what == "No migration is under way")
+            assert (line.ok, bool(line.action)) == (may, not may)
+    finally:
+        instance._known.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -110,9 +110,12 @@ class Talks:
         self.said: dict[str, list[str]] = {}
         self.given: list[dict[str, Any]] = []
         self.wrong: dict[tuple[str, str], str] = {}
+        self.lost = ""
 
     @contextmanager
     def talk(self, host: str, command: list[str]) -> Iterator[Any]:
+        if host == self.lost:
+            raise RemoteError(f"{host} does not answer")
         self.given.append(json.loads(command[-1]))
 
         def ask(text: str, mark: str, *, timeout: float) -> str:
@@ -133,9 +136,9 @@ def lab() -> Inventory:
 
 
 @contextmanager
-def gate(lab: Inventory, talks: Talks) -> Iterator[doors.Everywhere]:
+def gate(lab: Inventory, talks: Talks, silent: Callable[[str], None] | None = None) -> Iterator[doors.Everywhere]:
     blue, green = Instance(lab, "blue", "15", "sias"), Instance(lab, "green", "17", "sias-17")
-    with doors.everywhere(lab, talks, blue, green, limit=5) as made:  # type: ignore[arg-type]
+    with doors.everywhere(lab, talks, blue, green, limit=5, silent=silent) as made:  # type: ignore[arg-type]
         yield made
 
 
@@ -167,3 +170,15 @@ def test_a_dead_host_keeps_nobody_from_telling_the_others(lab: Inventory) -> Non
             made.point("from")
         made.release()
     assert talks.said["app-b1"] == ["point from", "release"]
+
+
+def test_a_cutover_begins_with_every_host_and_is_ended_by_those_that_are_left(lab: Inventory) -> None:
+    talks, told = Talks(), list[str]()
+    talks.lost = "app-a1"
+    with pytest.raises(RemoteError, match="app-a1 does not answer"), gate(lab, talks):
+        pass
+    with gate(lab, talks, told.append) as made:
+        made.point("from")
+        made.release()
+    assert talks.said == {"app-b1": ["point from", "release"]}
+    assert told == ["app-a1 does not answer"]

@@ -182,6 +182,9 @@ class Cutover:
 
     def __init__(self, act: Act, monkeypatch: pytest.MonkeyPatch) -> None:
         self.held, self.resolved, self.done = True, True, list[str]()
+        self.lost = 0
+        """Times that sessions are lost, the first time in the middle of the cutover."""
+        self.timeline = "00000007"
 
         @contextmanager
         def nothing(*_: object, **__: object) -> Iterator[Any]:
@@ -191,15 +194,23 @@ class Cutover:
             keep({"sias": {"run": "1", "old": {}}})
             assert act.state.notes["cutover"], "kept before anything is touched"
             self.done.append(f"cut over by {moves[0].forward}, back by {moves[0].back}, {limit:g} s")
+            if self.lost:
+                raise UserError("db-a1: no answer")
             return cutover.Moved(
                 self.held, "moved" if self.held else "back on the old cluster", 0.5, [("clients held", 0.1)]
             )
 
         def resolve(*_: object) -> bool:
             self.done.append("resolve")
+            self.lost = max(0, self.lost - 1)
+            if self.lost > 0:
+                raise UserError("nobody leads")
             return self.resolved
 
-        monkeypatch.setattr(Side, "database", lambda _, name: SimpleNamespace(name=name))
+        def ask(_: str) -> list[dict[str, str]]:
+            return [{"slot_name": "sias_forward_sias", "timeline": self.timeline}]
+
+        monkeypatch.setattr(Side, "database", lambda _, name: SimpleNamespace(name=name, ask=ask))
         monkeypatch.setattr(procedure, "session", nothing)
         monkeypatch.setattr(procedure, "replace", lambda place, **_: place)
         monkeypatch.setattr(procedure.doors, "everywhere", nothing)
@@ -246,6 +257,38 @@ def test_an_interrupted_cutover_is_resolved_first(act: Act, cut: Cutover, *, for
     assert cut.done[0] == "resolve"
     assert any("cut over" in done for done in cut.done) is not forward
     assert act.state.notes["side"] == "new"
+
+
+@pytest.mark.parametrize("forward", [True, False])
+def test_a_host_that_is_lost_in_the_middle_does_not_leave_clients_before_a_closed_door(
+    act: Act, cut: Cutover, *, forward: bool
+) -> None:
+    cut.lost, cut.resolved = 3, forward
+    if forward:
+        procedure._cutover(act)
+    else:
+        with pytest.raises(UserError, match="db-a1: no answer"):
+            procedure._cutover(act)
+    assert cut.done[1:4] == [next(done for done in cut.done if "cut over" in done), "resolve", "resolve"]
+    assert (act.state.notes["side"], act.state.notes["cutover"]) == ("new" if forward else "old", None)
+    assert instance.of(act.inventory).serving.slot == ("green" if forward else "blue")
+
+
+def test_a_side_that_gets_no_primary_in_time_is_left_to_the_next_run(
+    act: Act, cut: Cutover, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(procedure, "RESOLVE_LIMIT", 0.0)
+    cut.lost = 1_000
+    with pytest.raises(UserError, match="could not be ended: nobody leads"):
+        procedure._cutover(act)
+    assert act.state.notes["cutover"]
+
+
+def test_nobody_goes_to_a_copy_of_a_primary_that_has_failed_over(act: Act, cut: Cutover) -> None:
+    act.remember(timeline="00000006")
+    with pytest.raises(GoBack, match="timeline 00000007 instead of 00000006"):
+        procedure._cutover(act)
+    assert cut.done == []
 
 
 def test_going_back_resolves_without_moving_anybody(act: Act, cut: Cutover, monkeypatch: pytest.MonkeyPatch) -> None:

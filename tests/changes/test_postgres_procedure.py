@@ -1,15 +1,21 @@
 """PostgreSQL 15 to 17 on the platform itself, under load, and back again; as `sias migrate postgres` does it anywhere.
 
-Wants a lab on Debian 13 whose cluster is still 15 (`sias upgrade debian` leaves it so). Takes half an hour and more on two cores.
+And the same while its controller is killed in the cutover, and while hosts lose their power: whatever happens, one cluster serves
+and holds every acknowledged write.
+
+Wants a lab on Debian 13 whose cluster is still 15 (`sias upgrade debian` leaves it so). Takes an hour and more on two cores.
 What each phase took, how long clients were held, and what users felt, is printed.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +23,30 @@ import pytest
 
 from siasops import remote
 from siasops.change import state as states
+from siasops.change.watch import Watch
 from siasops.cluster import instance
 from siasops.cluster.check import check, healthy
 from siasops.cluster.view import look
+from siasops.console import Progress
+from siasops.drill.faults import Stage
+from siasops.drill.run import converge
 from siasops.errors import HELD, VERDICT_FAILED
 from siasops.inventory import ROOT, Inventory
+from siasops.lab.machines import provider
 from siasops.migrate.database import Psql
+from siasops.migrate.sides import Side
 from siasops.remote import Fleet
 
 pytestmark = [pytest.mark.changes, pytest.mark.timeout(4 * 3600)]
 COUNT = "SELECT count(*) AS n, (SELECT setting FROM pg_settings WHERE name = 'server_version') AS v FROM public.repertoire_person"
+
+KEPT = {"Acknowledged writes lost", "Duplicates", "Unknown writes resolved", "Acknowledged documents lost"}
+"""Promises that hold whoever dies; how long users wait then is another matter."""
+DELAYS = (0.0, 0.6, 0.9, 1.2, 1.5, 1.8)
+"""Seconds from the cutover's first step until its controller is killed."""
+RUN_LIMIT = 1800.0
+SERVED_LIMIT = 60.0
+"""Seconds for users to be served again after a controller's death; the watchers need 7."""
 
 
 def sias(*words: str, code: int = HELD) -> Any:
@@ -101,3 +121,162 @@ def test_postgresql_17_serves_and_15_serves_again_while_nobody_notices(
         assert fleet.run(host.name, f"ls -d {left} 2>/dev/null").stdout == ""
     assert "nothing to go back from" in sias("migrate", "postgres", "rollback", "--yes")
     sias("migrate", "postgres", "verify", code=VERDICT_FAILED)
+
+
+@contextmanager
+def load(inventory: Inventory, fleet: Fleet, folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Watch]:
+    """The drills' whole load for the block; at its end nothing that was acknowledged is missing anywhere."""
+    folder.mkdir()
+    watch = Watch(Stage(inventory, fleet), "postgres", f"{folder.name}-{int(time.time())}", folder, Progress())
+    try:
+        watch.start()
+        yield watch
+        felt = watch.judge(folder.name, [])
+    finally:
+        watch.stop()
+    with capsys.disabled():
+        for promise in felt.promises:
+            print(f"  {'held    ' if promise.held else 'not held'}  {promise.what}: {promise.found}")
+    assert {promise.what for promise in felt.promises if promise.held} >= KEPT
+
+
+class Begun:
+    """`sias migrate postgres run` or `rollback` as a process of its own, which may be killed."""
+
+    def __init__(self, inventory: Inventory, folder: Path, verb: str) -> None:
+        self.inventory, self.verb, self.left = inventory, verb, _cutover(inventory)
+        self.log = folder / f"{verb}-{len(list(folder.glob('*.log')))}.log"
+        command = [str(Path(sys.executable).parent / "sias"), "migrate", "postgres", verb, "--yes", "--no-load"]
+        with self.log.open("wb") as file:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+
+    def until(self, seen: Callable[[], bool]) -> bool:
+        """Whether it was seen before the command ended."""
+        end = time.monotonic() + RUN_LIMIT
+        while not seen():
+            if self.process.poll() is not None:
+                return False
+            assert time.monotonic() < end, self.said()
+            time.sleep(0.02)
+        return True
+
+    def cuts_over(self) -> bool:
+        """Wait until a cutover of its own has begun; False when there is none left to do."""
+        self.until(lambda: _cutover(self.inventory) not in {"", self.left} or self._moved())
+        return _cutover(self.inventory) not in {"", self.left}
+
+    def _moved(self) -> bool:
+        return states.every(self.inventory)[0].notes.get("side") == ("new" if self.verb == "run" else "old")
+
+    def begins(self, title: str) -> bool:
+        """Whether it has come to a phase."""
+        return title in self.said()
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def end(self) -> int:
+        return self.process.wait(RUN_LIMIT)
+
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+def served_after(watch: Watch, since: float) -> float:
+    """Seconds from a moment until a write that began later was acknowledged."""
+    end = time.monotonic() + SERVED_LIMIT
+    while time.monotonic() < end:
+        times = [op.ended for op in watch.history().ledger if op.ended and op.outcome == "ok" and op.invoked > since]
+        if times:
+            return min(times) - since
+        time.sleep(0.5)
+    raise AssertionError(f"nobody could write for {SERVED_LIMIT:.0f} s")
+
+
+def test_a_controller_that_is_killed_in_the_cutover_leaves_one_side_that_serves(
+    inventory: Inventory, fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = 0
+    with load(inventory, fleet, tmp_path / "killed", capsys) as watch:
+        for verb, major in (("run", "17"), ("rollback", "15")):
+            for delay in DELAYS:
+                begun = Begun(inventory, tmp_path, verb)
+                if not begun.cuts_over():
+                    break
+                time.sleep(delay)
+                begun.kill()
+                waited = served_after(watch, time.monotonic())
+                cut += 1
+                with capsys.disabled():
+                    print(f"{verb}: killed {delay:.1f} s into the cutover, the next write after {waited:.2f} s")
+            else:
+                begun = Begun(inventory, tmp_path, verb)
+            assert begun.end() == HELD, begun.said()[-3000:]
+            assert persons(inventory, fleet)[1] == major
+            assert healthy(check(look(inventory, fleet)))
+    assert cut >= 2, "no cutover was cut short"
+
+
+def _cutover(inventory: Inventory) -> str:
+    """The cutover that the open change has begun and not ended, by its name in the old cluster; empty when there is none."""
+    state = states.unfinished(inventory)
+    kept = (state.notes.get("cutover") if state else None) or {}
+    return "".join(str(one["run"]) for one in kept.values())
+
+
+def test_a_host_that_is_lost_in_the_cutover_loses_nothing(
+    inventory: Inventory, fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    power = provider(inventory)
+    stage = Stage(inventory, fleet)
+
+    def lose(name: str) -> None:
+        power.power_cut([inventory.hosts[name]])
+        fleet.forget([name])
+
+    def bring_back(name: str) -> None:
+        power.power_on([inventory.hosts[name]])
+        converge(stage, Progress())
+
+    def leader(*, new: bool) -> str:
+        now = instance.learn(inventory, fleet)
+        one = now.beside if new else now.serving
+        assert one is not None
+        return Side(inventory, fleet, one).leader()
+
+    with load(inventory, fleet, tmp_path / "lost", capsys):
+        # The new cluster fails over while it follows: it goes on following.
+        begun = Begun(inventory, tmp_path, "run")
+        assert begun.until(lambda: begun.begins("A full backup of PostgreSQL 17")), begun.said()
+        begun.kill()
+        lost = leader(new=True)
+        lose(lost)
+        time.sleep(5)
+        bring_back(lost)
+        # Then in the cutover: back, or forward when it was decided.
+        for new in (True, False):
+            begun = Begun(inventory, tmp_path, "run")
+            if not begun.cuts_over():
+                break
+            lost = leader(new=new)
+            time.sleep(0.8)
+            lose(lost)
+            code = begun.end()
+            bring_back(lost)
+            with capsys.disabled():
+                print(
+                    f"{lost} was lost, who led the {'new' if new else 'old'} cluster: exit {code}, {begun.said()[-600:]}"
+                )
+            assert code in {HELD, VERDICT_FAILED, 3}
+        begun = Begun(inventory, tmp_path, "run")
+        begun.end()
+        state = states.every(inventory)[0]
+        assert state.status in {"done", "rolled back"}, begun.said()[-3000:]
+        version = persons(inventory, fleet)[1]
+        assert version == ("17" if state.status == "done" else "15")
+        if version == "17":
+            begun = Begun(inventory, tmp_path, "rollback")
+            assert begun.end() == HELD, begun.said()[-3000:]
+        assert persons(inventory, fleet)[1] == "15"
+        assert healthy(check(look(inventory, fleet)))

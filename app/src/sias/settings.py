@@ -55,6 +55,7 @@ INSTALLED_APPS = [
     "sias.documents",
     "sias.population",
     "sias.training",
+    "sias.endpoints",
 ]
 
 MIDDLEWARE = [

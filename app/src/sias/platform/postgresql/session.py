@@ -33,6 +33,11 @@ def said(name: str) -> str:
     return (_settings.get() or {}).get(name, "")
 
 
+def settings() -> dict[str, str]:
+    """Return what was said, by the names that PostgreSQL knows."""
+    return {f"sias.{name}": value for name, value in (_settings.get() or {}).items()}
+
+
 def statements() -> list[sql.Composable]:
     """Return the SET LOCAL statements of now."""
     return [

@@ -1,0 +1,10 @@
+"""Application configuration."""
+
+from django.apps import AppConfig
+
+
+class EndpointsConfig(AppConfig):
+    """Registers the module."""
+
+    name = "sias.endpoints"
+    label = "endpoints"

@@ -139,6 +139,7 @@ def test_each_query_runs_as_the_application_and_says_no_value_in_its_text(cluste
     [
         ("inconnu/<int:other>/", "nobody says what fills its arguments"),
         ("taches/absences/<int:identity>/", "no row of tasks.Absence"),
+        ("foyers/<int:identity>/<slug:slug>/", "no row of foyers/<int:identity>/<slug:slug>/"),
     ],
 )
 def test_an_endpoint_that_leads_nowhere_is_named(monkeypatch, pattern, why):

@@ -362,7 +362,11 @@ class Visitor:
             if fitting:
                 return fitting, ""
         nowhere = {"identity": uuid.UUID(int=0) if "<uuid:" in endpoint.pattern else 0}
-        why = "nobody says what fills its arguments" if not places or rows else f"no row of {find.label}"
+        why = (
+            "nobody says what fills its arguments"
+            if not places or rows
+            else f"no row of {getattr(find, 'label', endpoint.pattern)}"
+        )
         return [({name: nowhere.get(name, "0") for name in endpoint.arguments}, None)], why
 
     def _ask(self, endpoint: Endpoint, path: str, question: dict[str, str], row: models.Model | None) -> int:

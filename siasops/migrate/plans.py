@@ -1,10 +1,15 @@
 """Plan gate: the workload on both clusters, query by query; a cutover is refused when something gets slower.
 
-Two kinds of queries:
+Three kinds of queries:
 
 - the application's critical ones, with several sets of parameters each (`workload.yml`): run with EXPLAIN (ANALYZE, BUFFERS),
   in turn on both sides, in a read-only transaction; only what reads is run, the others are planned;
+- those of every endpoint, as the application sends them (`endpoints.py`): run in the same way, as its role and with what it
+  says to row-level security, so that plans are its own;
 - those of pg_stat_statements, whose parameters nobody knows: planned alone, as generic plans.
+
+What endpoints send holds personal data. It goes to the database hosts by standard input, and nowhere else: a query is called by
+its text without values, and values are masked in plans and in what PostgreSQL says of an error.
 
 A time counts only when a second measurement sees it again. The buffers that a query reads do not depend on how busy a
 host is; a busy blue beside an idle green makes times flatter than they are, never buffers.
@@ -27,7 +32,7 @@ import yaml
 
 from siasops.cluster.check import Line
 from siasops.errors import UserError
-from siasops.migrate.database import Database, literal
+from siasops.migrate.database import Database, identifier, literal
 
 TIMES, MORE_MS = 1.5, 5.0
 """A median may grow by this factor, or by these milliseconds."""
@@ -41,8 +46,27 @@ TOTAL, TOTAL_MS = 1.05, 0.1
 """The weighted total may grow by this factor; a mean that grows by fewer milliseconds per call is noise."""
 ROUNDS, RUNS = 3, 3
 """Measurements of one query: rounds, in turn on both sides, each with a warming run before these."""
+QUICK_MS = 1.0
+"""A query that is faster on both sides after one round cannot break the rule of time: the other rounds are spared."""
 WIDTH = 88
 """Columns of one side when two plans are shown side by side."""
+_VALUE = re.compile(r"'(?:[^']|'')*'|(?<![\w.$])\d+(?:\.\d+)?")
+_QUOTED = re.compile(r'"([^"]*)"')
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A statement with its values, as the application sent it; never shown, never written down."""
+
+    sql: str = field(repr=False)
+    settings: Mapping[str, str] = field(repr=False, default_factory=dict)
+    """What its transaction had said to PostgreSQL: who asks, for row-level security; how alike words must be."""
+    role: str = ""
+    """Whose rights and policies count; a superuser's when empty."""
+
+
+Values = Sequence[str | None] | Sent | None
+"""What a query is run with: its parameters, or the statement itself; None when nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +79,20 @@ class Query:
     weight: float = 1.0
     known: bool = True
     """Whether its parameters are; a query of pg_stat_statements has none that anybody knows."""
+    sent: Sequence[Sent] = ()
+    """Instead of parameters: statements of this text, which then only names it."""
+
+    @property
+    def runs(self) -> Sequence[Values]:
+        """What it is run with, one after the other."""
+        return self.sent or (self.parameters if self.known else (None,))
 
     @property
     def reads(self) -> bool:
         """Whether running it changes nothing, to be believed of plain SELECTs alone."""
         text = re.sub(r"^\s*(--.*\n\s*)*", "", self.text)
-        return bool(re.match(r"(?i)(select|values|table)\b", text)) and not re.search(
-            r"(?i)\bfor (no key )?(update|share|key)", text
+        return bool(re.match(r"(?i)(select|values|table|with)\b", text)) and not re.search(
+            r"(?i)\b(update|for (no key )?(share|key)|insert into|delete from|merge into)\b", text
         )
 
 
@@ -236,29 +267,31 @@ def gate(source: Database, target: Database, workload: Iterable[Query], accepted
     verdict, judge = Verdict(), _Judge(source, target, search_path)
     fastest = [0.0, 0.0]
     for query in workload:
-        for parameters in query.parameters if query.known else (None,):
+        for values in query.runs:
+            parameters = () if values is None or isinstance(values, Sent) else values
             try:
-                before = judge.measure(query, parameters, 0)
+                before = judge.measure(query, values, 0)
             except UserError as error:
                 if query.known:
-                    raise UserError(f"{query.name} does not run on {source.name}: {error}") from error
+                    hidden = None if query.sent else error
+                    raise UserError(f"{query.name} does not run on {source.name}: {_said(query, error)}") from hidden
                 verdict.unplannable.append(query.text)
                 continue
             try:
-                before, after = judge.both(query, parameters, before)
+                before, after = judge.both(query, values, before)
             except UserError as error:
                 verdict.findings.append(
-                    Finding(query.name, parameters or (), "error", f"fails on {target.name}: {error}")
+                    Finding(query.name, parameters, "error", f"fails on {target.name}: {_said(query, error)}")
                 )
                 continue
             if before.times:
                 verdict.measured += 1
                 for side, measure in enumerate((before, after)):
                     # The fastest run: what noise can only add to.
-                    fastest[side] += query.weight / len(query.parameters) * min(measure.times)
+                    fastest[side] += query.weight / len(query.runs) * min(measure.times)
             else:
                 verdict.planned += 1
-            verdict.findings += judge.findings(query, parameters or (), before, after)
+            verdict.findings += judge.findings(query, parameters, before, after)
     verdict.total = fastest[0], fastest[1]
     weight = sum(query.weight for query in workload if query.known and query.reads) or 1.0
     if fastest[1] > TOTAL * fastest[0] and (fastest[1] - fastest[0]) / weight > TOTAL_MS:
@@ -278,33 +311,30 @@ class _Judge:
         self._search_path = search_path
         self._large = _sizes(target)
 
-    def both(self, query: Query, parameters: Sequence[str | None] | None, first: Measure) -> tuple[Measure, Measure]:
+    def both(self, query: Query, values: Values, first: Measure) -> tuple[Measure, Measure]:
         """Measure in turn, and once more when a time is a finding."""
-        before, after = first, self.measure(query, parameters, 1)
-        for _ in range(ROUNDS - 1 if before.times else 0):
-            before, after = (_more(m, self.measure(query, parameters, s)) for s, m in enumerate((before, after)))
+        before, after = first, self.measure(query, values, 1)
+        for _ in range(ROUNDS - 1 if max(before.median, after.median) >= QUICK_MS else 0):
+            before, after = (_more(m, self.measure(query, values, s)) for s, m in enumerate((before, after)))
         if _slower(before, after):
-            before, after = (self.measure(query, parameters, side) for side in (0, 1))
+            before, after = (self.measure(query, values, side) for side in (0, 1))
             for _ in range(ROUNDS - 1):
-                before, after = (_more(m, self.measure(query, parameters, s)) for s, m in enumerate((before, after)))
+                before, after = (_more(m, self.measure(query, values, s)) for s, m in enumerate((before, after)))
         return before, after
 
-    def measure(self, query: Query, parameters: Sequence[str | None] | None, side: int) -> Measure:
+    def measure(self, query: Query, values: Values, side: int) -> Measure:
         """Run a query, or only plan it."""
-        run = parameters is not None and query.reads
-        values = parameters if parameters is not None else [None] * _placeholders(query.text)
-        arguments = f"({', '.join(map(literal, values))})" if values else ""
+        run = values is not None and query.reads
         options = "ANALYZE, BUFFERS, FORMAT JSON" if run else "FORMAT JSON"
         times = 1 + RUNS if run else 1
-        mode = "force_custom_plan" if parameters is not None else "force_generic_plan"
+        before, explained, after = _steps(query, values)
         answers = self.sides[side].raw(
-            f"BEGIN READ ONLY; SET LOCAL search_path = {self._search_path}; SET LOCAL plan_cache_mode = {mode};\n"
-            f"PREPARE sias_plan AS {query.text.rstrip().rstrip(';')};\n"
-            + f"EXPLAIN ({options}) EXECUTE sias_plan{arguments};\n" * times
-            + "ROLLBACK; DEALLOCATE sias_plan;"
+            f"BEGIN READ ONLY; SET LOCAL search_path = {self._search_path};\n{before}"
+            + f"EXPLAIN ({options}) {explained};\n" * times
+            + f"ROLLBACK;{after}"
         )
         found = [json.loads(answer)[0] for answer in answers]
-        plan = found[-1]["Plan"]
+        plan = masked(found[-1]["Plan"])
         if not run:
             return Measure(plan)
         return Measure(
@@ -335,6 +365,15 @@ class _Judge:
             yield finding("temporary", f"{after.temporary} blocks in temporary files, none before")
 
 
+def masked(found: Any) -> Any:
+    """Return a plan, or a part of one, without the values that its conditions name."""
+    if isinstance(found, dict):
+        return {name: masked(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [masked(value) for value in found]
+    return _VALUE.sub("…", found) if isinstance(found, str) else found
+
+
 def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Every node of a plan, from the top."""
     yield plan
@@ -361,6 +400,29 @@ def side_by_side(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Two plans, the source's on the left."""
     rows = zip_longest(["before", *tree(before)], ["after", *tree(after)], fillvalue="")
     return "\n".join(f"{left[:WIDTH]:{WIDTH}} | {right[:WIDTH]}".rstrip() for left, right in rows)
+
+
+def _steps(query: Query, values: Values) -> tuple[str, str, str]:
+    """Return what comes before EXPLAIN, what is explained, and what comes after the transaction."""
+    if isinstance(values, Sent):
+        said = "".join(f"SET LOCAL {name} = {literal(value)};\n" for name, value in values.settings.items())
+        role = f"SET LOCAL ROLE {identifier(values.role)};\n" if values.role else ""
+        return said + role, values.sql.rstrip().rstrip(";"), ""
+    mode = "force_custom_plan" if values is not None else "force_generic_plan"
+    known = values if values is not None else [None] * _placeholders(query.text)
+    arguments = f"({', '.join(map(literal, known))})" if known else ""
+    prepared = f"PREPARE sias_plan AS {query.text.rstrip().rstrip(';')};\n"
+    return f"SET LOCAL plan_cache_mode = {mode};\n{prepared}", f"EXECUTE sias_plan{arguments}", " DEALLOCATE sias_plan;"
+
+
+def _said(query: Query, error: UserError) -> str:
+    """Return why a query fails; of a statement with values only what PostgreSQL says, and nothing that it quotes from them."""
+    if not query.sent:
+        return str(error)
+    found = re.search(r"(?:ERROR|FATAL):\s+(.*)", str(error))
+    if found is None:
+        return "what was said may hold values, and is not shown"
+    return _QUOTED.sub(lambda word: word[0] if word[1] in query.text else "…", _VALUE.sub("…", found[1]))
 
 
 def _slower(before: Measure, after: Measure) -> bool:

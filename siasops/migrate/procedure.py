@@ -35,7 +35,7 @@ from siasops.cluster.view import look
 from siasops.drill.faults import Stage
 from siasops.errors import USAGE, UserError
 from siasops.lab import deploy
-from siasops.migrate import check, copy, cutover, doors, fence, flow, gates, plans, proof, schema, sequences
+from siasops.migrate import check, copy, cutover, doors, endpoints, fence, flow, gates, plans, proof, schema, sequences
 from siasops.migrate.changes import Touched
 from siasops.migrate.copy import Green
 from siasops.migrate.cutover import Move
@@ -54,6 +54,8 @@ RESOLVE_LIMIT = 180.0
 CATCH_UP = 4 * 3600.0
 BACKUP_LIMIT = 6 * 3600.0
 COPY_LIMIT = 6 * 3600
+STATEMENTS, PLANNED = 5000, 200
+"""Statements of pg_stat_statements that are counted as calls, and how many of the costliest are planned."""
 FINDINGS = "findings.json"
 """In the change's folder: what the plan gate found, for `sias migrate postgres accept`."""
 BESIDE = "firewall,backup,patroni,haproxy"
@@ -122,7 +124,7 @@ class Postgres(Procedure):
             Phase("backup", f"A full backup of PostgreSQL {new} in each room, before it serves", 60, _backup),
             Phase("prove", "Compare every row on both sides, while they flow", 60, _prove),
             Phase("inspect", "Every page and index, the schema, the roles, the settings", 60, _inspect),
-            Phase("plans", "No query gets slower", 60, _plans),
+            Phase("plans", "No query gets slower", 120, _plans),
             Phase("ready", "The way back is ready before anybody goes", 30, _ready),
             Phase("cutover", f"PostgreSQL {new} serves", 30, _cutover),
             Phase("follow_back", f"PostgreSQL {old} follows from now on", 15, _follow_back),
@@ -324,18 +326,24 @@ def _inspect(act: Act) -> None:
 
 
 def _plans(act: Act) -> None:
-    road = Road(act)
-    old, new = road.old.database(road.name), road.new.database(road.name)
-    verdict = plans.gate(old, new, [*plans.load(WORKLOAD), *plans.statements(old)], accepted(act.inventory.state))
+    road, applications = Road(act), [host.name for host in act.inventory.group("applications")]
+    # Sessions that stay: hundreds of queries are run several times each.
+    with session(road.old.database(road.name)) as old, session(road.new.database(road.name)) as new:
+        counted = plans.statements(old, STATEMENTS)
+        asked = endpoints.ask(act.fleet, applications, counted, act.progress.say)
+        workload = [*plans.load(WORKLOAD), *asked, *counted[:PLANNED]]
+        verdict = plans.gate(old, new, workload, accepted(act.inventory.state))
+    queries = {query.name: plans.masked(query.text) for query in workload}
     text = [
         {"query": f.query, "rule": f.rule, "text": f.text, "plan": f.after.plan if f.after else None}
+        | {"sql": queries.get(f.query)}
         for f in verdict.findings
     ]
     (act.state.folder / FINDINGS).write_text(json.dumps(text, ensure_ascii=False, indent=1), encoding="utf-8")
     line = verdict.line()
     act.progress.say(f"{line.what}: {line.found}")
     if not line.ok:
-        shown = "\n\n".join(f"{finding}\n{finding.plans()}" for finding in verdict.refused)
+        shown = "\n\n".join(f"{f}\n{queries.get(f.query, '')}\n{f.plans()}" for f in verdict.refused)
         raise UserError(
             f"{line.what}: {line.found}. {line.action}\n{shown}\nA difference is borne by `sias migrate postgres accept`."
         )

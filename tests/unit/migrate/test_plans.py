@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from siasops.errors import UserError
 from siasops.migrate import plans
-from siasops.migrate.plans import Accepted, Finding, Measure, Query, Verdict
+from siasops.migrate.plans import Accepted, Finding, Measure, Query, Sent, Verdict
 from tests.unit.drill.conftest import Server
 from tests.unit.migrate.conftest import Pair, drop, fresh
 
@@ -154,6 +155,7 @@ class Scripted:
 
     def __init__(self, name: str, *times: float, buffers: int = 100) -> None:
         self.name, self.times, self.buffers = name, list(times), buffers
+        self.asked = 0
 
     def ask(self, query: str) -> list[dict[str, Any]]:
         return [{"name": "t", "rows": 10**6}]
@@ -162,8 +164,7 @@ class Scripted:
         raise NotImplementedError
 
     def raw(self, statements: str) -> list[str]:
-        import json  # noqa: PLC0415
-
+        self.asked += 1
         time = self.times.pop(0) if len(self.times) > 1 else self.times[0]
         answer = json.dumps([{"Plan": PLAN | {"Shared Hit Blocks": self.buffers}, "Execution Time": time}])
         return [answer] * (plans.RUNS + 1)
@@ -200,6 +201,109 @@ def test_a_time_that_a_second_measurement_does_not_see_is_noise() -> None:
 def test_the_limit_of_buffers(blocks: int, found: set[str]) -> None:
     verdict = plans.gate(Scripted("blue", 1.0), Scripted("green", 1.0, buffers=blocks), ONE)
     assert {f.rule for f in verdict.findings} == found
+
+
+@pytest.mark.parametrize(("time", "rounds"), [(0.9, 1), (1.1, 3)])
+def test_a_query_that_is_fast_on_both_sides_is_not_run_again_and_again(time: float, rounds: int) -> None:
+    green = Scripted("green", time)
+    plans.gate(Scripted("blue", 0.5), green, ONE)
+    assert green.asked == rounds
+
+
+# --- What endpoints send -----------------------------------------------------------------------------------------------
+def endpoint(*statements: str, text: str = "SELECT * FROM dweller WHERE name = $1", **said: Any) -> Query:
+    return Query("persons:page 1a2b3c4d", text, sent=[Sent(statement, **said) for statement in statements])
+
+
+BY_SECRET = endpoint(*(f"SELECT * FROM dweller WHERE name = '{name}'" for name in ("N77", "D''Arc")))
+
+
+def shown(verdict: Verdict) -> str:
+    """Everything that is told of a verdict, or kept."""
+    kept = [finding.after.plan if finding.after else None for finding in verdict.findings]
+    return f"{verdict.findings} {verdict.line()} {[f.plans() for f in verdict.findings]} {json.dumps(kept)}"
+
+
+def test_an_index_that_an_endpoint_lost_is_caught_and_no_value_is_shown(big: Pair) -> None:
+    assert not {rule for _, rule in rules(plans.gate(big.blue, big.green, [BY_SECRET]))} - {"time", "total"}
+    big.green.do("DROP INDEX dweller_name")
+    try:
+        verdict = plans.gate(big.blue, big.green, [BY_SECRET])
+    finally:
+        big.green.do("CREATE INDEX dweller_name ON dweller (name)")
+    assert {(BY_SECRET.name, "scan"), (BY_SECRET.name, "buffers")} <= rules(verdict)
+    assert verdict.measured == 2
+    assert "N77" not in shown(verdict)
+    assert "Arc" not in shown(verdict)
+    assert any(f.after and f.after.plan["Filter"] == "(name = …::text)" for f in verdict.findings)
+
+
+def test_statistics_that_an_endpoint_lost_are_caught(big: Pair) -> None:
+    query = endpoint(
+        "SELECT count(*) FROM dweller WHERE name < 'N9' AND born < '1974-01-01'", text="SELECT count(*) ..."
+    )
+    big.green.do("DELETE FROM pg_statistic WHERE starelid = 'dweller'::regclass; UPDATE pg_class SET reltuples = 10, relpages = 1"
+                 " WHERE oid = 'dweller'::regclass")  # fmt: skip
+    try:
+        verdict = plans.gate(big.blue, big.green, [query])
+    finally:
+        big.green.do("ANALYZE dweller")
+    assert {rule for _, rule in rules(verdict)} & {"estimate", "buffers"}
+
+
+def test_an_endpoints_query_runs_as_the_application_under_its_policies(big: Pair) -> None:
+    big.blue.do("CREATE ROLE reader")
+    for side in (big.blue, big.green):
+        side.do("GRANT SELECT ON town TO reader; ALTER TABLE town ENABLE ROW LEVEL SECURITY;"
+                " CREATE POLICY of_agent ON town USING (id = current_setting('sias.town')::int)")  # fmt: skip
+    query = endpoint("SELECT * FROM town", text="SELECT * FROM town", settings={"sias.town": "5'6"}, role="reader")
+    try:
+        with pytest.raises(UserError) as refused:
+            plans.gate(big.blue, big.green, [query])
+        fine = replace(query, sent=[replace(query.sent[0], settings={"sias.town": "5"})])
+        verdict = plans.gate(big.blue, big.green, [fine])
+    finally:
+        for side in (big.blue, big.green):
+            side.do(
+                "DROP POLICY of_agent ON town; ALTER TABLE town DISABLE ROW LEVEL SECURITY; REVOKE ALL ON town FROM reader"
+            )
+        big.blue.do("DROP ROLE reader")
+    assert "5'6" not in str(refused.value)
+    assert refused.value.__suppress_context__
+    assert verdict.measured == 1
+    measure = plans._Judge(big.blue, big.green, "public").measure(
+        endpoint("SELECT 1", text="SELECT 1"), Sent("SELECT 1"), 0
+    )
+    assert measure.plan["Node Type"] == "Result"
+
+
+def test_an_endpoints_query_never_writes(big: Pair) -> None:
+    with pytest.raises(UserError):
+        plans.gate(big.blue, big.green, [endpoint("SELECT setval('x', 1)")])
+    big.blue.do("CREATE SEQUENCE counter")
+    with pytest.raises(UserError):
+        plans.gate(big.blue, big.green, [endpoint("SELECT nextval('counter')")])
+    assert Query("x", "WITH RECURSIVE a AS (SELECT 1) SELECT * FROM a").reads
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            'psql:<stdin>:5: ERROR:  relation "dweller" does not exist\nLINE 1: ... WHERE name = \'N77\'',
+            'relation "dweller" does not exist',
+        ),
+        ('ERROR:  invalid input syntax for type integer: "N77"\nCONTEXT:  N77', 'invalid input syntax for type integer: "…"'),
+        ("ERROR:  value 2750499123456 of 'N77' is out of range", "value … of … is out of range"),
+        ("...name = 'N77'", "what was said may hold values, and is not shown"),
+    ],
+)  # fmt: skip
+def test_what_postgresql_says_of_a_statement_is_told_without_its_values(error: str, told: str) -> None:
+    assert plans._said(BY_SECRET, UserError(f"db-a1 refused: {error}")) == told.replace('"…"', "…")
+
+
+def test_a_statement_is_not_part_of_what_describes_it() -> None:
+    assert "N77" not in repr(BY_SECRET)
 
 
 def test_an_accepted_difference_is_remembered_with_its_reason_and_only_for_that_plan(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -359,3 +359,41 @@ def test_tables_that_a_migration_would_leave_behind_are_found(lab: Inventory, st
 
 def test_the_applications_queries_fit_their_parameters() -> None:
     assert len(plans.load(procedure.WORKLOAD)) > 5
+
+
+def test_the_plan_gate_runs_what_endpoints_ask_and_keeps_no_value(act: Act, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"endpoint": "repertoire:search", "text": "SELECT $1", "sets": [{"sql": "SELECT 'DUPONT'", "settings": {}}]},
+        {"role": "sias_app", "visits": 1, "endpoints": 1, "queries": 1, "unvisited": {}, "excused": {}},
+    ]
+    told = "\n".join(map(json.dumps, rows))
+    act.fleet.when("*", "sias-manage endpoint_queries", lambda: told)  # type: ignore[attr-defined]
+    monkeypatch.setattr(Side, "database", lambda *_: SimpleNamespace(name="x"))
+    monkeypatch.setattr(procedure, "session", nullcontext)
+    monkeypatch.setattr(plans, "statements", lambda *_: [plans.Query("statement 1", "SELECT 2", known=False)] * 300)
+    ran: list[plans.Query] = []
+
+    def gate(_old: Any, _new: Any, workload: list[plans.Query], *_: Any) -> plans.Verdict:
+        ran.extend(workload)
+        measure = plans.Measure(
+            {"Node Type": "Seq Scan", "Relation Name": "person", "Plan Rows": 1, "Filter": "(name = …)"}
+        )
+        found = plans.Finding(ran[-201].name, (), "scan", "reads all of person", measure, measure)
+        return plans.Verdict(1, findings=[found])
+
+    monkeypatch.setattr(plans, "gate", gate)
+    with pytest.raises(UserError, match=r"repertoire:search [0-9a-f]{8}: reads all of person"):
+        procedure._plans(act)
+    assert [query.text for query in ran if query.sent] == ["SELECT $1"]
+    assert len(ran) == len(plans.load(procedure.WORKLOAD)) + 1 + procedure.PLANNED
+    kept = "".join(path.read_text() for path in act.state.folder.rglob("*") if path.is_file())
+    assert '"sql": "SELECT $1"' in kept
+    assert "DUPONT" not in kept
+
+
+def test_the_plan_gate_does_not_pass_without_what_endpoints_ask(act: Act, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Side, "database", lambda *_: SimpleNamespace(name="x"))
+    monkeypatch.setattr(procedure, "session", nullcontext)
+    monkeypatch.setattr(plans, "statements", lambda *_: [])
+    with pytest.raises(UserError, match="not understood"):
+        procedure._plans(act)

@@ -153,6 +153,7 @@ def test_an_endpoint_that_leads_nowhere_is_named(monkeypatch, pattern, why):
     ("sql", "params", "text"),
     [
         ("SELECT 1", None, "SELECT 1"),
+        ("SELECT 'a%%'", (), "SELECT 'a%'"),
         ("SELECT '%'\n  x", None, "SELECT '%' x"),
         ("SELECT %s, %s LIKE 'a%%'", ("x", 2), "SELECT $1, $2 LIKE 'a%'"),
         ("a = %(a)s AND b = %(b)s", {"a": 1, "b": 2}, "a = $1 AND b = $2"),

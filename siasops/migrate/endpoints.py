@@ -36,7 +36,7 @@ def ask(fleet: Fleet, hosts: Iterable[str], statements: Iterable[Query], say: Ca
         say: told how many there are, and what could not be visited.
 
     Raises:
-        UserError: no host answers, the visits failed, or nothing came of them.
+        UserError: no host answers, the visits failed, most of them did, or nothing came of them.
     """
     for host in hosts:
         answer = fleet.run(host, COMMAND, timeout=LIMIT)
@@ -59,7 +59,11 @@ def ask(fleet: Fleet, hosts: Iterable[str], statements: Iterable[Query], say: Ca
     say(f"{host}: {len(found)} queries of {visited} endpoints, {sum(len(query.sent) for query in found)} with values;"
         f" left out on purpose: {', '.join(excused) or 'none'}")  # fmt: skip
     if unvisited:
-        say(f"not visited: {'; '.join(f'{name} ({why})' for name, why in unvisited.items())}")
+        say(f"not visited, or not always: {'; '.join(f'{name} ({why})' for name, why in unvisited.items())}")
+    if len(unvisited) > visited:
+        raise UserError(
+            f"{host}: {len(unvisited)} endpoints could not be visited, and {visited} could: too few to go by."
+        )
     return weighed(found, statements)
 
 

@@ -49,7 +49,7 @@ def test_queries_come_with_their_statements_and_what_was_not_visited_is_told(hos
     assert query.sent == (Sent("SELECT ... 'DUPONT' ...", ROW["sets"][0]["settings"], "sias_app"),)  # type: ignore[index]
     assert query.reads
     assert said == ["app-a1: 1 queries of 2 endpoints, 1 with values; left out on purpose: live",
-                    "not visited: notes:edit (no row of notes.Note)"]  # fmt: skip
+                    "not visited, or not always: notes:edit (no row of notes.Note)"]  # fmt: skip
     assert hosts.told("endpoint_queries") == [("app-a1", "sias-manage endpoint_queries")]
 
 
@@ -76,6 +76,7 @@ def test_the_next_host_is_asked_when_one_does_not_answer(hosts: Hosts) -> None:
         (Result("app-a1", TIMED_OUT, lines(ROW), ""), "not done in 900 s"),
         (Result("app-a1", UNREACHABLE, "", ""), "No application host answers"),
         (lines(LAST), "no query was seen"),
+        (lines(ROW, LAST | {"endpoints": 0}), "1 endpoints could not be visited, and 0 could"),
         ("", "not understood"),
         ("DUPONT", "not understood"),
         (lines(ROW), "not understood"),

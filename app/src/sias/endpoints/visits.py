@@ -104,7 +104,7 @@ class Outcome:
     """By text."""
     visited: list[str] = field(default_factory=list)
     unvisited: dict[str, str] = field(default_factory=dict)
-    """Names of GET endpoints that nobody was let into, or that have no row to lead to, and why."""
+    """Names of GET endpoints that nobody was let into, that have no row to lead to, or that failed at times, and why."""
     written_only: list[str] = field(default_factory=list)
     """Endpoints that answer to no GET."""
     visits: int = 0
@@ -278,7 +278,7 @@ def _key(row: models.Model | None) -> str:
 
 def text_of(sql: str, params: Sequence | Mapping | None) -> str:
     """Return a statement with $1, $2... for its values, on one line. A list in IN (...) looks the same however long it is."""
-    if params:
+    if params is not None:
         mark = "\0"
         sql = sql % (dict.fromkeys(params, mark) if isinstance(params, Mapping) else (mark,) * len(params))
         sql = re.sub(r"(?i)\bIN \(\0(?:, \0)+\)", "IN (\0, ...)", sql)
@@ -305,13 +305,15 @@ class _Visit:
     def __call__(self, execute: Callable, sql: object, params: object, many: bool, context: dict) -> object:
         """Run a statement, and remember it when it only reads."""
         answer = execute(sql, params, many, context)
+        if many:  # nobody reads so
+            return answer
         cursor = context["connection"].connection.cursor()  # the other one holds the answer
         sent = sql if isinstance(sql, str) else sql.as_string(cursor)
         text = text_of(sent, params)
         for name, value in zip(re.findall(r"(?i)set_config\('([\w.]+)', %s, true\)", sent), params or (), strict=False):
             self.said[name] = str(value)
-        if not many and only_reads(text) and text not in self.found:
-            self.found[text] = {"sql": cursor.mogrify(sent, params or None), "settings": session.settings() | self.said}
+        if only_reads(text) and text not in self.found:
+            self.found[text] = {"sql": cursor.mogrify(sent, params), "settings": session.settings() | self.said}
         return answer
 
 
@@ -346,8 +348,11 @@ class Visitor:
                     return
         if why or not any(status < HTTPStatus.BAD_REQUEST for status in statuses):
             self.outcome.unvisited[endpoint.name] = why or f"nobody is let in: {max(statuses)}"
-        else:
-            self.outcome.visited.append(endpoint.name)
+            return
+        self.outcome.visited.append(endpoint.name)
+        failed = [status for status in statuses if status >= HTTPStatus.INTERNAL_SERVER_ERROR]
+        if failed:
+            self.outcome.unvisited[endpoint.name] = f"{len(failed)} of {len(statuses)} failed: {failed[0]}"
 
     def _led_to(self, endpoint: Endpoint) -> tuple[list[Row], str]:
         """Return rows for the arguments; for want of any some that lead nowhere, which tells a GET from a POST, and why."""

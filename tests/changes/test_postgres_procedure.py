@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,9 @@ def test_postgresql_17_serves_and_15_serves_again_while_nobody_notices(
 def load(inventory: Inventory, fleet: Fleet, folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Watch]:
     """The drills' whole load for the block; at its end nothing that was acknowledged is missing anywhere."""
     folder.mkdir()
-    watch = Watch(Stage(inventory, fleet), "postgres", f"{folder.name}-{int(time.time())}", folder, Progress())
+    watch = Watch(
+        Stage(inventory, fleet), "postgres", f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{folder.name}", folder, Progress()
+    )
     try:
         watch.start()
         yield watch

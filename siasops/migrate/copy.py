@@ -90,7 +90,9 @@ def make(green: Green) -> None:
     lines = [
         f"port = {green.port}", "unix_socket_directories = '/var/run/postgresql'", "listen_addresses = ''", "archive_mode = off",
         "synchronous_standby_names = ''", f"recovery_target_name = '{POINT}'", "recovery_target_action = promote",
-        "recovery_target_timeline = current", f"cluster_name = '{green.name}-copy'",
+        "recovery_target_timeline = current",
+        # A primary that was a standby once still names the slot of that time, which nobody has here.
+        "primary_slot_name = ''", f"cluster_name = '{green.name}-copy'",
     ]  # fmt: skip
     _write(green, data / "postgresql.auto.conf", lines, append=True)
     _start(green, green.old)

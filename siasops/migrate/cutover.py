@@ -74,7 +74,14 @@ class Moved:
     lines: list[Line] = field(default_factory=list)
 
 
-def cut_over(moves: Sequence[Move], doors: Doors, *, limit: float, keep: Callable[[Mapping[str, Any]], None]) -> Moved:
+def cut_over(
+    moves: Sequence[Move],
+    doors: Doors,
+    *,
+    limit: float,
+    keep: Callable[[Mapping[str, Any]], None],
+    say: Callable[[str], None] = lambda _: None,
+) -> Moved:
     """Move every database to its new side.
 
     Args:
@@ -82,6 +89,7 @@ def cut_over(moves: Sequence[Move], doors: Doors, *, limit: float, keep: Callabl
         doors: where clients come through.
         limit: seconds that clients may be held; past it, everything goes back by itself.
         keep: told, durably, what `take_back` needs, before anything is touched.
+        say: told when clients begin to wait.
     """
     run = _Run(moves, doors, limit)
     found: dict[str, Any] = {m.name: {"old": fence.access(m.old), "run": run.id} for m in moves}
@@ -95,6 +103,7 @@ def cut_over(moves: Sequence[Move], doors: Doors, *, limit: float, keep: Callabl
         proof.settle(m.old, m.new, m.touched, run.known[m.name], partial(run.read, m))
     moved = Moved(False, "")
     run.each(lambda m: decision.watch(m.old, run.id, found[m.name]["old"], limit=limit))
+    say(f"clients wait from now on, for {limit:g} s at most")
     begin = time.monotonic()
     run.until = begin + limit
     try:

@@ -145,7 +145,8 @@ class Psql(_ByPsql):
 class Session(_ByPsql):
     """The same through one psql that stays: a question costs milliseconds, not the start of a command on a busy host.
 
-    For one thread at a time. After an error the next question gets a psql of its own.
+    For one thread at a time. After an error the next question gets a psql of its own; a host that did not answer in time is
+    not asked again: clients may be waiting, and whoever leads by then is somebody else's question.
     """
 
     _MARK = "-- sias: answered --"
@@ -155,6 +156,7 @@ class Session(_ByPsql):
         self.place = place
         self._open = ExitStack()
         self._talk: Talk | None = None
+        self._lost = ""
 
     @property
     def name(self) -> str:
@@ -172,13 +174,18 @@ class Session(_ByPsql):
 
     def _psql(self, text: str) -> list[str]:
         place = self.place
+        if self._lost:
+            raise UserError(self._lost)
         try:
             if self._talk is None:
                 self._talk = self._open.enter_context(place.fleet.talk(place.host, [*AS_POSTGRES, *place.command]))
             answer = self._talk.ask(f"{text}\n\\echo '{self._MARK}'\n", f"{self._MARK}\n", timeout=place.limit)
         except RemoteError as error:
             self.close()
-            raise UserError(f"{self.name} refused or did not answer: {error}") from error
+            said = f"{self.name} refused or did not answer: {error}"
+            if isinstance(error.__cause__, OSError):  # the link, and not psql
+                self._lost = said
+            raise UserError(said) from error
         return answer.split("\0")[:-1]
 
 

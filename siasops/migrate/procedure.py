@@ -639,7 +639,11 @@ def _cut(act: Act, way: _Way, touched: Touched) -> tuple[bool, str]:
     with _opened(act, way, touched) as (moves, gate):
         gate.ready()
         moved = cutover.cut_over(
-            moves, gate, limit=LIMIT, keep=lambda found: act.remember(cutover=dict(found), cutting=way.old.one.slot)
+            moves,
+            gate,
+            limit=LIMIT,
+            keep=lambda found: act.remember(cutover=dict(found), cutting=way.old.one.slot),
+            say=act.progress.say,
         )
     act.journal("cutover", held=moved.held, seconds=round(moved.seconds, 3), steps=moved.steps)
     act.progress.say(moved.sentence + "; " + ", ".join(f"{what} {took:.2f} s" for what, took in moved.steps))

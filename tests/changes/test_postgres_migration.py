@@ -145,7 +145,13 @@ def place(inventory: Inventory) -> Iterator[tuple[Fleet, str]]:
         _clean(fleet, host)
         data, binaries = f"{HOME}/15/test-blue", "/usr/lib/postgresql/15/bin"
         on(fleet, host, f"{binaries}/initdb -D {data} -U postgres -E UTF8 --locale=C.UTF-8 -k -A peer >/dev/null")
-        lines = [*SETTINGS, f"port = {BLUE}", "unix_socket_directories = '/var/run/postgresql'"]
+        # As a primary that was a standby once: it still names its slot.
+        lines = [
+            *SETTINGS,
+            f"port = {BLUE}",
+            "unix_socket_directories = '/var/run/postgresql'",
+            "primary_slot_name = 'once'",
+        ]
         on(fleet, host, f"cat >> {data}/postgresql.conf", stdin="\n".join(lines) + "\n")
         on(
             fleet,

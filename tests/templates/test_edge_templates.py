@@ -116,12 +116,24 @@ def test_users_are_led_to_the_own_application_then_the_own_room_then_the_other(r
     for host in rendered.hosts:
         for backend in ("web_ready", "web_live"):
             section = haproxy(rendered, host)[f"backend {backend}"]
-            names = [name for name, _ in servers(section)]
+            names = [name for name, line in servers(section) if "backup" not in line]
             assert "balance first" in section
             assert names[0] == host
             assert sorted(names) == sorted(rendered.hosts)
             other = [rendered.room(name) != rendered.room(host) for name in names]
             assert other == sorted(other), f"{host}: {names}"
+
+
+def test_requests_that_wait_when_nobody_is_ready_any_more_go_to_whoever_lives(rendered: Rendered) -> None:
+    for host in rendered.hosts:
+        found = haproxy(rendered, host)
+        (line,) = [line for _, line in servers(found["backend web_ready"]) if "backup" in line]
+        # No check of its own, and no place that it could be out of: those are the applications', behind it.
+        assert line.split(" maxconn 0 ")[0] == "server live abns@sias-live"
+        assert " check" not in line.split("inter")[0]
+        assert found["frontend public_https"][-1] == "default_backend web_ready"
+        assert found["frontend live"][-1] == "default_backend web_live"
+        assert not any("backup" in line for _, line in servers(found["backend web_live"]))
 
 
 def test_reads_prefer_replicas_of_the_own_room_and_end_at_the_primary(rendered: Rendered) -> None:
@@ -148,7 +160,7 @@ def test_every_other_machine_is_checked_by_its_certificate(rendered: Rendered) -
     for host in rendered.hosts:
         for title, section in haproxy(rendered, host).items():
             for name, line in servers(section):
-                if "unix@" in line:
+                if "unix@" in line or "abns@" in line:
                     continue
                 assert "verify required" in line, f"{host}: {title}"
                 assert f"verifyhost {name}" in line, f"{host}: {title}"

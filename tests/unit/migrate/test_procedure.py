@@ -190,7 +190,8 @@ class Cutover:
         def nothing(*_: object, **__: object) -> Iterator[Any]:
             yield SimpleNamespace(ready=lambda: self.done.append("ready"))
 
-        def cut_over(moves: Any, _gate: object, *, limit: float, keep: Any) -> cutover.Moved:
+        def cut_over(moves: Any, _gate: object, *, limit: float, keep: Any, say: Any) -> cutover.Moved:
+            say("clients wait from now on")
             keep({"sias": {"run": "1", "old": {}}})
             assert act.state.notes["cutover"], "kept before anything is touched"
             self.done.append(f"cut over by {moves[0].forward}, back by {moves[0].back}, {limit:g} s")

@@ -13,7 +13,7 @@ from siasops.cluster.view import View, look
 from siasops.drill.faults import Stage
 from siasops.errors import UserError
 from siasops.inventory import Inventory
-from siasops.migrate import copy, fence, gates, plans, sequences
+from siasops.migrate import copy, endpoints, fence, gates, plans, sequences
 from siasops.migrate.copy import Green
 from siasops.migrate.database import Database, Psql
 from siasops.migrate.flow import Names
@@ -53,6 +53,7 @@ def lines(stage: Stage, facts: Mapping[str, Any], workload: list[plans.Query]) -
             "The application's own queries are known",
             f"{len(workload)} queries",
         ),
+        endpoints.known(fleet, [host.name for host in inventory.group("applications")]),
         *backed_up(inventory, fleet),
         *restores(inventory, fleet),
         due(inventory, KIND, cluster),

@@ -13,6 +13,7 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
+from siasops.cluster.check import Line
 from siasops.errors import UserError
 from siasops.migrate.plans import Query, Sent
 from siasops.remote import TIMED_OUT, Fleet
@@ -20,6 +21,7 @@ from siasops.remote import TIMED_OUT, Fleet
 COMMAND = ["sias-manage", "endpoint_queries"]
 LIMIT = 900.0
 """Seconds for all visits; a whole population wants about two minutes."""
+HELP_LIMIT = 60.0
 TOGETHER = 100.0
 """Weight of all queries together, as much as that of the critical ones."""
 _SETTING = re.compile(r"[a-z_]+\.[a-z_]+")
@@ -65,6 +67,18 @@ def ask(fleet: Fleet, hosts: Iterable[str], statements: Iterable[Query], say: Ca
             f"{host}: {len(unvisited)} endpoints could not be visited, and {visited} could: too few to go by."
         )
     return weighed(found, statements)
+
+
+def known(fleet: Fleet, hosts: Iterable[str]) -> Line:
+    """Whether the release that runs knows the visits: long before they are wanted."""
+    answers = fleet.run_all([*COMMAND, "--help"], hosts=list(hosts), timeout=HELP_LIMIT)
+    without = [host for host, answer in answers.items() if not answer.ok]
+    return Line(
+        bool(answers) and not without,
+        "The application can say what its endpoints ask",
+        f"not on {', '.join(without)}" if without else f"on {', '.join(answers)}",
+        "Release this checkout first (`sias release run`), or see why the host does not answer." if without else "",
+    )
 
 
 def _query(row: dict[str, Any], role: str) -> Query:

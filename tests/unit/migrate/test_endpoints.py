@@ -104,3 +104,14 @@ def test_a_query_weighs_what_it_was_called(hosts: Hosts) -> None:
     )
     queries, _ = ask(hosts, lines(ROW, seldom, LAST), calls)
     assert [query.weight for query in queries] == [90.0, 10.0]
+
+
+@pytest.mark.parametrize("without", [None, "app-b1"])
+def test_a_release_that_knows_no_visits_is_seen_before_anything_is_touched(hosts: Hosts, without: str | None) -> None:
+    unknown = Result("app-b1", 1, "", "Unknown command: 'endpoint_queries'")
+    hosts.when("app-a1", "endpoint_queries --help", lambda: "usage")
+    hosts.when("app-b1", "endpoint_queries --help", lambda: unknown if without else "usage")
+    line = endpoints.known(hosts, NAMES)  # type: ignore[arg-type]
+    assert line.ok is (without is None)
+    assert ("app-b1" in line.found, bool(line.action)) == (True, not line.ok)
+    assert "app-a1" not in line.found or line.ok

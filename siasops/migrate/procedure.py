@@ -658,10 +658,13 @@ def _resolved(act: Act, way: _Way) -> bool:
     """
     end, said = time.monotonic() + RESOLVE_LIMIT, set[str]()
 
-    def silent(what: str) -> None:
+    def once(what: str) -> None:
         if what not in said:
-            act.progress.say(f"{what}; the cutover is ended without it")
+            act.progress.say(what)
         said.add(what)
+
+    def silent(what: str) -> None:
+        once(f"{what}; the cutover is ended without it")
 
     while True:
         try:
@@ -670,7 +673,7 @@ def _resolved(act: Act, way: _Way) -> bool:
         except UserError as error:
             if time.monotonic() > end:
                 raise UserError(f"The interrupted cutover could not be ended: {error}") from error
-            silent(str(error))
+            once(f"not yet: {error}")
             act.fleet.forget(act.inventory.hosts)  # links to a host that is lost
             time.sleep(1.0)
             continue

@@ -27,6 +27,7 @@ from sias.notes.models import Note
 from sias.repertoire.models import Person
 demo, (one, two) = Agent.objects.get(username="demo"), Person.objects.order_by("pk")[:2]
 home = one.memberships.first().household
+Document.objects.all().delete()  # of other tests, whose folders are gone
 address = default_storage.save(None, ContentFile(b"un jugement", "jugement.pdf"))
 Document.objects.create(id=uuid.uuid4(), person=one, name="jugement.pdf", size=11, sha256=address.rsplit("/", 1)[-1],
     content_type="application/pdf", created_by=demo)

@@ -5,9 +5,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-# Which environment and which Debian: make lab SIAS_INVENTORY=lab-full, make lab DEBIAN=13
+# Which environment, Debian and PostgreSQL: make lab SIAS_INVENTORY=lab-full, make lab DEBIAN=13, … POSTGRESQL=15
 SIAS_INVENTORY ?= lab
 DEBIAN ?=
+POSTGRESQL ?=
 export SIAS_INVENTORY
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
@@ -31,7 +32,7 @@ help: ## list every target in one line each
 
 .PHONY: lab
 lab: tools ## build two rooms and a witness, deploy everything, load data, say where to go (DEBIAN=13 for Debian 13)
-	@$(SUDO) env PATH="$(PATH)" $(BIN)/sias lab up $(if $(DEBIAN),--debian $(DEBIAN))
+	@$(SUDO) env PATH="$(PATH)" $(BIN)/sias lab up $(if $(DEBIAN),--debian $(DEBIAN)) $(if $(POSTGRESQL),--postgresql $(POSTGRESQL))
 
 .PHONY: test
 test: lint test-app test-platform ## everything: lint, unit and application tests, the lab, testinfra, the quick drills
@@ -74,7 +75,7 @@ test-drills: tools ## the long drills: every fault of the catalogue once, and th
 	@$(SUDO) env PATH="$(PATH)" pytest tests/drills -m long
 
 .PHONY: test-changes
-test-changes: tools ## whole releases, Debian upgrades and PostgreSQL migrations, under load, there and back (an hour and more)
+test-changes: tools ## whole releases, Debian upgrades and PostgreSQL migrations, under load, there and back (two hours and more)
 	$(call say,the changes)
 	@$(SUDO) env PATH="$(PATH)" pytest tests/changes -m changes
 

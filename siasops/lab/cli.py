@@ -45,12 +45,24 @@ def lab() -> None:
 
 @lab.command()
 @click.option("--debian", metavar="12|13", help="Debian release; by default the one that is there, else 12.")
+@click.option(
+    "--postgresql", metavar="MAJOR", help="PostgreSQL of a lab that has none yet; by default that of its Debian."
+)
 @click.option("--beside", is_flag=True, help="Leave labs of other environments alone (they take memory and time).")
 @click.option("--machines-only", is_flag=True, help="Stop when the machines answer; deploy nothing.")
 @click.option("--persons", default=POPULATION, show_default=True, help="Population of a lab that has none yet.")
 @click.option("--seed", default=57, show_default=True, help="Seed of that population.")
 @click.pass_obj
-def up(inventory: Inventory, *, debian: str | None, beside: bool, machines_only: bool, persons: int, seed: int) -> None:
+def up(
+    inventory: Inventory,
+    *,
+    debian: str | None,
+    postgresql: str | None,
+    beside: bool,
+    machines_only: bool,
+    persons: int,
+    seed: int,
+) -> None:
     """Build the machines, deploy the platform, load data, verify, and say where to go.
 
     Whatever stands already is kept: the second run changes nothing. What another checkout or a killed run left
@@ -80,7 +92,8 @@ def up(inventory: Inventory, *, debian: str | None, beside: bool, machines_only:
         if machines_only:
             return
         with progress.step("Deploy the platform (playbooks/site.yml)"):
-            recaps = deploy.playbook(inventory, "site", say=progress.say)
+            major = ("-e", f"sias_postgresql_major={postgresql}") if postgresql else ()
+            recaps = deploy.playbook(inventory, "site", say=progress.say, arguments=major)
             progress.say("changed: " + ", ".join(f"{r.host} {r.changed}" for r in recaps if r.host != "localhost"))
         with progress.step("Load the population"):
             population.ensure(inventory, persons=persons, seed=seed, say=progress.say)

@@ -62,6 +62,9 @@ def settle(inventory: Inventory, *, yes: bool) -> None:
         if other:
             out.print(f"[bold red]no-go[/]: {', '.join(other)} do not run a whole Debian {last.facts['to']}.")
             sys.exit(VERDICT_FAILED)
+        if last.notes.get("tidied"):
+            out.print(f"{last.story} was settled on {last.settled}; nothing to do.")
+            sys.exit(HELD)
         present, highest = documents.versions(inventory, fleet)
         if not yes:
             out.print(
@@ -81,6 +84,8 @@ def settle(inventory: Inventory, *, yes: bool) -> None:
                     f"{answer.host}: {(answer.stderr or answer.stdout).strip()[-200:]}" for answer in wrong
                 )
                 raise UserError(f"Not everything could be removed ({told}); run it again.")
+        last.notes["tidied"] = True
+        last.write()
     out.print(
         f"{last.story}: settled. Releases that were kept for a way back ran on the former Python and do so no more."
     )

@@ -9,7 +9,6 @@ What each phase took, how long clients were held, and what users felt, is printe
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -18,11 +17,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from siasops import remote
 from siasops.change import state as states
 from siasops.change.watch import Watch
 from siasops.cluster import instance
@@ -37,6 +34,7 @@ from siasops.lab.machines import provider
 from siasops.migrate.database import Psql
 from siasops.migrate.sides import Side
 from siasops.remote import Fleet
+from tests.changes.conftest import sias, to_17, told
 
 pytestmark = [pytest.mark.changes, pytest.mark.timeout(4 * 3600)]
 COUNT = "SELECT count(*) AS n, (SELECT setting FROM pg_settings WHERE name = 'server_version') AS v FROM public.repertoire_person"
@@ -50,15 +48,6 @@ SERVED_LIMIT = 60.0
 """Seconds for users to be served again after a controller's death; the watchers need 7."""
 
 
-def sias(*words: str, code: int = HELD) -> Any:
-    """Run a command as people do; its progress goes to the terminal."""
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "sias"), *words], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
-    )
-    assert done.returncode == code, f"sias {' '.join(words)}: exit code {done.returncode}\n{done.stdout[-6000:]}"
-    return json.loads(done.stdout) if "--json" in words else done.stdout
-
-
 def persons(inventory: Inventory, fleet: Fleet) -> tuple[int, str]:
     """How many there are, and the major version that says so: the one that serves."""
     serving = instance.learn(inventory, fleet).serving
@@ -68,29 +57,10 @@ def persons(inventory: Inventory, fleet: Fleet) -> tuple[int, str]:
     return row["n"], row["v"].split(".")[0]
 
 
-def tell(inventory: Inventory, what: str, outcome: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    """Print seconds per phase, the cutover's steps, and what users felt."""
-    state = next(s for s in states.every(inventory) if s.id == outcome["change"])
-    journal = [json.loads(line) for line in (state.folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()]
-    with capsys.disabled():
-        print(f"\n{what}: {sum(state.seconds.values()):.0f} s in all\n{json.dumps(state.seconds, indent=1)}")
-        print(json.dumps([line for line in journal if line.get("event") == "cutover"], indent=1))
-        for promise in outcome["felt"]["promises"]:
-            print(f"  {'held    ' if promise['held'] else 'not held'}  {promise['what']}: {promise['found']}")
-        print(json.dumps(outcome["felt"]["figures"], indent=1, default=str))
-
-
 @pytest.fixture
-def fleet(inventory: Inventory) -> Iterator[Fleet]:
+def fleet(lab_of: Callable[[str, str], Fleet]) -> Fleet:
     """A whole lab on Debian 13 whose PostgreSQL is 15; at the end it is so again."""
-    assert inventory.is_lab, "only in a lab"
-    with remote.connect(inventory) as made:
-        if persons(inventory, made)[1] != "15":
-            pytest.skip("its PostgreSQL is not 15: `sias upgrade debian` from Debian 12 leaves a lab on 13 with it")
-        release = made.run(inventory.group("databases")[0].name, "cat /etc/os-release", check=True).stdout
-        if "trixie" not in release:
-            pytest.skip("it is no Debian 13, whose archive has PostgreSQL 17")
-        yield made
+    return lab_of("13", "15")
 
 
 def test_postgresql_17_serves_and_15_serves_again_while_nobody_notices(
@@ -100,8 +70,10 @@ def test_postgresql_17_serves_and_15_serves_again_while_nobody_notices(
     assert before > 0
     assert sias("migrate", "postgres", "check", "--json")["held"]
 
-    outcome = sias("migrate", "postgres", "run", "--yes", "--json")
-    tell(inventory, "There", outcome, capsys)
+    outcome = to_17(inventory)
+    with capsys.disabled():
+        print(told(inventory, "There", outcome, str))
+    assert outcome["held"], outcome["sentence"]
     assert persons(inventory, fleet)[1] == "17"
     assert persons(inventory, fleet)[0] >= before
     assert healthy(check(look(inventory, fleet)))
@@ -111,7 +83,9 @@ def test_postgresql_17_serves_and_15_serves_again_while_nobody_notices(
     assert "Nothing was touched" in sias("migrate", "postgres", "settle")
 
     outcome = sias("migrate", "postgres", "rollback", "--yes", "--json")
-    tell(inventory, "Back", outcome, capsys)
+    with capsys.disabled():
+        print(told(inventory, "Back", outcome, str))
+    assert outcome["held"], outcome["sentence"]
     assert persons(inventory, fleet)[1] == "15"
     assert persons(inventory, fleet)[0] >= before
     now = instance.learn(inventory, fleet)

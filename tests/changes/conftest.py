@@ -1,0 +1,112 @@
+"""What the tests of whole changes share: commands run as people run them, and a lab of the versions that they begin with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from siasops import remote
+from siasops.change import state as states
+from siasops.cluster import instance
+from siasops.cluster.view import look
+from siasops.errors import COULD_NOT_RUN, HELD, UserError
+from siasops.inventory import ROOT, Inventory
+from siasops.migrate.procedure import FINDINGS
+from siasops.remote import Fleet
+from siasops.upgrade import hosts
+
+BORNE = {
+    ("dictionaries:index", "buffers"): "17 sorts a small table by its index: more pages of memory, and no slower",
+}
+"""Findings of the plan gate on a lab that are borne: by endpoint and rule, with the reason."""
+
+
+def sias(*words: str, code: int = HELD) -> Any:
+    """Run a command as people do; its progress goes to the terminal."""
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "sias"), *words], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == code, f"sias {' '.join(words)}: exit code {done.returncode}\n{done.stdout[-6000:]}"
+    return json.loads(done.stdout) if "--json" in words else done.stdout
+
+
+def to_17(inventory: Inventory) -> Any:
+    """Take PostgreSQL to 17 as somebody does who reads what the plan gate says, and bears what is known to be no harm."""
+    command = [str(Path(sys.executable).parent / "sias"), "migrate", "postgres", "run", "--yes", "--json"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    state = states.unfinished(inventory)
+    if done.returncode != COULD_NOT_RUN or state is None:
+        assert done.returncode == HELD, f"exit code {done.returncode}\n{done.stdout[-6000:]}"
+        return json.loads(done.stdout)
+    for found in json.loads((state.folder / FINDINGS).read_text(encoding="utf-8")):
+        key = found["query"].split(" ")[0], found["rule"]
+        assert key in BORNE, found
+        sias("migrate", "postgres", "accept", found["query"], found["rule"], "--reason", BORNE[key])
+    return sias("migrate", "postgres", "run", "--yes", "--json")
+
+
+def debians(inventory: Inventory, fleet: Fleet) -> set[str]:
+    """Which Debians run."""
+    return {found.debian if found else "silent" for found in hosts.states(fleet, inventory.hosts).values()}
+
+
+def majors(inventory: Inventory, fleet: Fleet) -> set[str]:
+    """Which major versions of PostgreSQL serve."""
+    return {member.version.split(".")[0] for member in look(inventory, fleet).members}
+
+
+def _stands(inventory: Inventory, debian: str, postgresql: str) -> bool:
+    """Whether a lab of these versions stands, with nothing beside and no change half-way."""
+    try:
+        with remote.connect(inventory) as fleet:
+            return (
+                states.unfinished(inventory) is None
+                and debians(inventory, fleet) == {debian}
+                and instance.learn(inventory, fleet).beside is None
+                and majors(inventory, fleet) == {postgresql}
+            )
+    except UserError:
+        return False
+
+
+@pytest.fixture
+def lab_of(inventory: Inventory) -> Iterator[Callable[[str, str], Fleet]]:
+    """Makes a lab of a Debian and a PostgreSQL, from nothing where another one stands; its repositories are proven to restore."""
+    assert inventory.is_lab, "only in a lab"
+    opened: list[Fleet] = []
+
+    def make(debian: str, postgresql: str) -> Fleet:
+        if not _stands(inventory, debian, postgresql):
+            sias("lab", "destroy", "--yes")
+        sias("lab", "up", "--debian", debian, "--postgresql", postgresql)
+        assert _stands(inventory, debian, postgresql)
+        for letter in inventory.rooms:
+            host = inventory.group("databases", room=letter)[0].name
+            sias("backup", "restore", "--room", letter, "--to-latest", "--on", host)
+        opened.append(Fleet(inventory))
+        return opened[0]
+
+    yield make
+    for fleet in opened:
+        fleet.close()
+
+
+def told(inventory: Inventory, what: str, outcome: dict[str, Any], seconds: Callable[[str], str]) -> str:
+    """Describe a change in lines: what it took by whatever `seconds` makes of a phase's key, and what users felt."""
+    state = next(s for s in states.every(inventory) if s.id == outcome["change"])
+    totals: dict[str, float] = {}
+    for key, took in state.seconds.items():
+        totals[seconds(key)] = totals.get(seconds(key), 0.0) + took
+    parts = ", ".join(f"{name} {took:.0f} s" for name, took in totals.items())
+    lines = [f"\n{what}: {sum(state.seconds.values()):.0f} s in all; {parts}"]
+    journal = [json.loads(line) for line in (state.folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines += [f"  cutover: {line['seconds']} s; {line['steps']}" for line in journal if line.get("event") == "cutover"]
+    for promise in outcome["felt"]["promises"] if outcome["felt"] else []:
+        lines.append(f"  {'held    ' if promise['held'] else 'not held'}  {promise['what']}: {promise['found']}")
+    return "\n".join(lines)

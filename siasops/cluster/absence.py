@@ -46,8 +46,10 @@ SERVICES = {
 }
 """What is stopped on a host of each group, in order; it is started the other way round."""
 BRICK = "pgrep -x glusterfsd"
-"""Finds the brick's process, which outlives glusterd."""
-BRICK_STOP = "pkill -TERM -x glusterfsd; pkill -TERM -f '[g]lusterfs .*glustershd'; :"
+"""Finds the brick's process, which may outlive glusterd."""
+HEALER = "pgrep -f '[g]lusterfs .*glustershd' >/dev/null"
+HEALER_STOP = "pkill -TERM -f '[g]lusterfs .*glustershd'; :"
+BRICK_STOP = f"pkill -TERM -x glusterfsd; {HEALER_STOP}"
 
 
 def services(inventory: Inventory, host: Host) -> list[str]:

@@ -2,8 +2,9 @@
 
 Gluster 11 (Debian 13) no longer writes the option `nfs.disable` into a volume's description. Descriptions are compared by
 their checksum, and a peer whose checksum differs is rejected: so the line goes from every brick's file before the first
-host is upgraded. `gluster volume reset` puts it back, so it is the file that is edited, while no glusterd runs anywhere;
-clients meanwhile read and write through the bricks' own processes.
+host is upgraded. `gluster volume reset` puts it back, so it is the file that is edited, while no glusterd runs anywhere.
+Clients meanwhile read and write through the bricks' own processes, which Debian's unit would end with glusterd: for so long
+a setting that lives in memory has them stay.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import re
 from collections.abc import Callable
 
+from siasops.cluster.absence import HEALER, HEALER_STOP
 from siasops.cluster.address import FOLDER as AWAY
 from siasops.inventory import Inventory
 from siasops.remote import Fleet, RemoteError, wait_until
@@ -23,6 +25,14 @@ JOIN_LIMIT = 120.0
 HEAL_LIMIT = 4 * 3600.0
 """Seconds for a brick that was built again to be filled."""
 COUNT_LIMIT = 300.0
+STAY = "/run/systemd/system/glusterd.service.d/bricks-stay.conf"
+# The healer goes as well: a glusterd that finds one stops and starts it too fast for its own socket, and none is left.
+_REST = (
+    f"mkdir -p {STAY.rpartition('/')[0]} && printf '[Service]\\nKillMode=process\\n' >{STAY} && systemctl daemon-reload"
+    f" && systemctl stop glusterd && {{ {HEALER_STOP}; }}"
+    f" && for _ in $(seq 300); do {HEALER} || break; sleep 0.1; done; ! {HEALER}"
+)
+_GO_ON = f"systemctl start glusterd; code=$?; rm -f {STAY}; systemctl daemon-reload; exit $code"
 _OLD_OPTION = "^nfs[.]disable="
 _PEER = re.compile(r"^Hostname: (\S+)\n(?:.*\n)*?State: (.+)$", re.MULTILINE)
 # What a brick that was built again needs before its glusterd first starts: its former identity, its peers, the volume's
@@ -72,10 +82,10 @@ def level(inventory: Inventory, fleet: Fleet, say: Callable[[str], None]) -> Non
     if with_option:
         say(f"the former option goes from the volume's description on {', '.join(with_option)}")
         try:
-            _all(fleet, hosts, "systemctl stop glusterd")
+            _all(fleet, hosts, _REST)
             _all(fleet, hosts, f"sed -i '/{_OLD_OPTION}/d' {info} && sync {info}")
         finally:
-            _all(fleet, hosts, "systemctl start glusterd")
+            _all(fleet, hosts, _GO_ON)
     for host in hosts:
         wait_joined(inventory, fleet, host)
 

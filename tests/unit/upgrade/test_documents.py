@@ -61,6 +61,16 @@ def test_the_former_option_goes_everywhere_while_no_daemon_runs(lab: Inventory, 
     last_stop = max(n for n, (_, line) in enumerate(hosts.log) if "stop glusterd" in line)
     edits = [n for n, (_, line) in enumerate(hosts.log) if line.startswith("sed -i '/^nfs[.]disable=/d'")]
     first_start = min(n for n, (_, line) in enumerate(hosts.log) if "start glusterd" in line)
+    for _, line in hosts.told("stop glusterd"):
+        assert (
+            line.index(f"KillMode=process\\n' >{documents.STAY}")
+            < line.index("daemon-reload")
+            < line.index("stop glusterd")
+        )
+    for _, line in hosts.told("start glusterd"):
+        assert line.index("start glusterd") < line.index(f"rm -f {documents.STAY}"), (
+            "the bricks must stay until it runs"
+        )
     assert last_stop < min(edits) <= max(edits) < first_start
     assert {host for host, _ in hosts.told("sed -i")} == {host for host, _ in hosts.told("start glusterd")} == names
 

@@ -55,6 +55,36 @@ info = (home / "glusterd.info").read_text().replace(told["source_uuid"], told["u
 os.setxattr(brick, "trusted.glusterfs.volume-id", bytes.fromhex(told["volume_id"].replace("-", "")))
 """
 
+# Has a brick that lost everything filled from its root down, as `replace-brick` does it: the other bricks note that it lacks
+# their root, and healing goes on from there. `heal full` may sweep the empty brick alone and find nothing to do. The note is
+# written through a mount that says it is Gluster's own (GF_CLIENT_PID_ADD_REPLICA_MOUNT, -12).
+_MARK = """
+import json, os, pathlib, subprocess, sys, tempfile, time
+told = json.load(sys.stdin)
+for path in (pathlib.Path(told["home"]) / "vols" / told["volume"] / "bricks").iterdir():
+    facts = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+    if facts["hostname"].partition(".")[0] == told["host"]:
+        break
+else:
+    sys.exit("the volume has no brick on " + told["host"])
+folder = tempfile.mkdtemp(dir="/run", prefix="sias-documents-")
+subprocess.run(["glusterfs", "--volfile-server=" + told["source"], "--volfile-id=/" + told["volume"], "--client-pid=-12",
+                "--log-file=/var/log/glusterfs/sias-mark.log", folder], check=True)
+try:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            os.setxattr(folder, "trusted.replace-brick", facts["brick-id"].encode())
+            break
+        except OSError:  # not connected to every brick yet
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+finally:
+    subprocess.run(["umount", folder], check=False)
+    os.rmdir(folder)
+"""
+
 
 def bricks(inventory: Inventory) -> list[str]:
     """Hosts that carry a brick."""
@@ -193,7 +223,9 @@ def fill(inventory: Inventory, fleet: Fleet, host: str, say: Callable[[str], Non
     wait_joined(inventory, fleet, host)
     source = next(other for other in bricks(inventory) if other != host)
     wanted = _count(inventory, fleet, source)
-    command = f"gluster --mode=script volume heal {inventory.cluster} full"
+    told = {"home": HOME, "volume": inventory.cluster, "host": host, "source": source}
+    fleet.run(source, ["python3", "-c", _MARK], stdin=json.dumps(told), timeout=90.0, check=True)
+    command = f"gluster --mode=script volume heal {inventory.cluster}"
     wait_until(
         lambda: fleet.run(source, command, timeout=120.0).ok, f"{source} heals {host}", deadline=120.0, every=3.0
     )

@@ -171,18 +171,17 @@ def offers(fleet: Fleet, hosts: Iterable[str], old: str, new: str) -> dict[str, 
     return found
 
 
-def download(fleet: Fleet, hosts: Iterable[str], old: str, new: str) -> None:
-    """Fetch every package on every host at once, while all of them serve.
+def download(fleet: Fleet, hosts: Iterable[str], old: str, new: str, say: Callable[[str], None]) -> None:
+    """Fetch every package, host after host, while all of them serve: at once they would take a shared network or disk.
 
     Raises:
         RemoteError: a host could not.
     """
-    answers = fleet.run_each(
-        {host: _command("download", old, new) for host in hosts}, stdin=_script(), timeout=DOWNLOAD_LIMIT
-    )
-    for host, answer in answers.items():
+    for host in hosts:
+        answer = fleet.run(host, _command("download", old, new), stdin=_script(), timeout=DOWNLOAD_LIMIT)
         if not answer.ok:
             raise RemoteError(f"{host} could not fetch its packages: {(answer.stderr or answer.stdout).strip()[-400:]}")
+        say(f"{host} has every package")
 
 
 def upgrade(fleet: Fleet, host: str, road: Road, say: Callable[[str], None], *, shared_disk: bool = False) -> None:

@@ -21,6 +21,8 @@ home=/var/lib/sias-debian
 unit=sias-debian-upgrade
 policy=/usr/sbin/policy-rc.d
 io=
+# What is done while the host serves takes what its users leave.
+idle="nice -n 19 ionice -c 3"
 
 # The same mirrors with the other codename. What roles took from another release is theirs to name again afterwards.
 rewrite() { # FROM TO FILE
@@ -68,18 +70,18 @@ state() {
 look() {
   options=$(elsewhere "$1" "$2")
   # shellcheck disable=SC2086 # options are words
-  apt-get $options -qq update >&2
+  $idle apt-get $options -qq update >&2
   # It answers "Abort." and 1 when it would do something.
   # shellcheck disable=SC2086
-  apt-get $options --assume-no --no-install-recommends full-upgrade || :
+  $idle apt-get $options --assume-no --no-install-recommends full-upgrade || :
 }
 
 download() {
   options=$(elsewhere "$1" "$2")
   # shellcheck disable=SC2086
-  apt-get $options -qq update
+  $idle apt-get $options -qq update
   # shellcheck disable=SC2086
-  apt-get $options -qq -y --download-only --no-install-recommends full-upgrade
+  $idle apt-get $options -qq -y --download-only --no-install-recommends full-upgrade
 }
 
 start() {

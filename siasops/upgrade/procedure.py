@@ -195,7 +195,7 @@ def _download(act: Act) -> None:
     road = Road.of(act.inventory, act.plan.facts)
     chosen = [*act.plan.facts["early"], *act.plan.facts["late"], *act.plan.facts["last"]]
     left = [n for n, found in hosts.states(act.fleet, chosen).items() if found is None or found.debian != road.new]
-    hosts.download(act.fleet, left, road.old_name, road.new_name)
+    hosts.download(act.fleet, left, road.old_name, road.new_name, act.progress.say)
     python = act.inventory.facts["sias_debian"][road.new]["python"]
     for archived in wheels.resolve(act.inventory, python):
         act.progress.say(f"environment {archived.rsplit('/', 1)[-1]}")

@@ -179,5 +179,6 @@ def test_a_brick_is_full_when_it_holds_what_the_others_held(lab: Inventory, host
     hosts.when("app-a1", "find ", lambda: "120\n")
     hosts.when("app-b1", "find ", lambda: f"{next(counts)}\n")
     documents.fill(lab, hosts, "app-b1", lambda _: None)  # type: ignore[arg-type]
-    assert hosts.position("app-a1", "heal sias full") < hosts.position("app-b1", "find ")
+    marked = hosts.position("app-a1", "trusted.replace-brick")
+    assert marked < hosts.position("app-a1", "volume heal sias") < hosts.position("app-b1", "find ")
     assert len(hosts.told("find ")) == 4

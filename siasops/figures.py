@@ -1,6 +1,7 @@
 """What only the controller knows, told to Prometheus: changes, drills and load tests, as a file the witness's exporter reads.
 
-Pushed when one begins or ends. A witness that does not answer hinders nothing: the next push brings everything.
+There alone, and every Prometheus reads it there: an old copy elsewhere would raise alerts. Pushed when one begins or ends. A
+witness that does not answer hinders nothing: the next push brings everything.
 """
 
 from __future__ import annotations
@@ -70,14 +71,14 @@ def render(
 
 
 def push(inventory: Inventory) -> None:
-    """Bring the figures to the monitoring hosts; says in one line when that fails, and goes on."""
+    """Bring the figures to the witness; says in one line when that fails, and goes on."""
     drills, loads, ended = _results(inventory)
     text = render(inventory, drills, loads, ended)
     draft = shlex.quote(f"{PATH}.new")
     command = f"printf %s {shlex.quote(text)} > {draft} && chmod 644 {draft} && mv {draft} {shlex.quote(PATH)}"
     try:
         with remote.connect(inventory) as fleet:
-            answers = fleet.run_all(command, hosts=[h.name for h in inventory.group("monitoring")], timeout=LIMIT)
+            answers = fleet.run_all(command, hosts=[inventory.watchers()[0].name], timeout=LIMIT)
         wrong = [f"{name}: {a.stderr.strip() or 'no answer'}" for name, a in answers.items() if not a.ok]
     except UserError as error:
         wrong = [str(error)]

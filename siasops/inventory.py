@@ -121,6 +121,10 @@ class Inventory:
         """Hosts of an inventory group in the file's order, of one room when given."""
         return [h for h in self.hosts.values() if name in h.groups and (room is None or h.room == room)]
 
+    def watchers(self) -> list[Host]:
+        """Hosts of the group monitoring, those outside both rooms first: they see the loss of either."""
+        return sorted(self.group("monitoring"), key=lambda host: host.room != WITNESS_ROOM)
+
     def host(self, name: str) -> Host:
         """The host of that name.
 

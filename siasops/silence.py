@@ -6,7 +6,8 @@
 
 Only alerts of scope `service` are silenced (monitoring/alerts/*.yml), and only those of these hosts: what users feel, and
 what could lose or has damaged something, is heard whatever is planned. A silence ends a few minutes ahead and is renewed: a
-killed process's ends by itself. Nothing here fails the work: an Alertmanager that does not answer is said, in one line.
+killed process's ends by itself. One Alertmanager is told, and its peers learn from it. Nothing here fails the work: that none
+of them answers is said, in one line.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Silence:
         self._by, self._comment = by, comment
         self._hosts: list[str] = []
         self._kept = False
-        self._told: set[str] = set()
+        self._told = False
         self._places: list[_Alertmanager] = []
         self._busy = threading.Lock()
         self._over = threading.Event()
@@ -91,7 +92,7 @@ class Silence:
         if self._thread is None:
             self._places = [
                 _Alertmanager(self._inventory, self._fleet, h, self._by, self._comment)
-                for h in self._inventory.group("monitoring")
+                for h in self._inventory.watchers()
             ]
             self._thread = threading.Thread(target=self._renew, daemon=True)
             self._thread.start()
@@ -115,14 +116,18 @@ class Silence:
 
     def _put(self, seconds: float) -> None:
         with self._busy:
+            wrong = []
             for place in self._places:
                 try:
                     place.put(self._hosts, seconds)
-                    self._told.discard(place.host)
                 except (httpx.HTTPError, UserError, ValueError, KeyError) as error:
-                    if place.host not in self._told:
-                        self._told.add(place.host)
-                        self._say(f"silences are not as they should be, Alertmanager on {place.host}: {error}")
+                    wrong.append(f"on {place.host}: {error}")
+                else:
+                    self._told = False
+                    return
+            if not self._told:
+                self._told = True
+                self._say(f"silences are not as they should be, Alertmanager {'; '.join(wrong)}")
 
 
 class _Alertmanager:

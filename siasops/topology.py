@@ -36,6 +36,7 @@ def findings(
         _witness,
         _voters,
         _copies,
+        _watchers,
         _addresses,
         _synchronous,
         _memory,
@@ -118,6 +119,14 @@ def _copies(inventory: Inventory) -> list[str]:
     told = ", ".join(f"{n} in {r}" for r, n in sorted(bricks.items())) or "none"
     return [
         f"Documents need one brick in each room and the arbiter on the witness; found {told}: mend the group bricks."
+    ]
+
+
+def _watchers(inventory: Inventory) -> list[str]:
+    return [
+        f"Nobody watches from room {letter}: the loss of the others could go unseen; add a host there to the group monitoring."
+        for letter in (*inventory.rooms, WITNESS_ROOM)
+        if not _names(inventory, "monitoring", letter)
     ]
 
 

@@ -14,8 +14,6 @@ import json
 import os
 import signal
 import socket
-import socketserver
-import ssl
 import sys
 import threading
 import time
@@ -29,6 +27,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from siasops.guard import wire
 from siasops.guard.fence import Fence, FenceError, heard_ago
 from siasops.guard.wire import Answer, Client, Identity
 
@@ -44,8 +43,6 @@ DOOR_SECONDS = 2
 """The door opens by itself when it is not kept closed."""
 LARGEST = 4096
 """Bytes of a request's body."""
-SLOWEST = 5.0
-"""Seconds that a client of this service may take for its request."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +184,7 @@ class Handler(BaseHTTPRequestHandler):
     """One request."""
 
     server: Server
-    timeout = SLOWEST
+    timeout = wire.SLOWEST
 
     def do_GET(self) -> None:
         """Answer /opinion and /metrics."""
@@ -246,30 +243,12 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing per request: what matters is said where it happens."""
 
 
-class Server(socketserver.ThreadingTCPServer):
-    """HTTPS server; the handshake happens in the request's own thread, so that nobody can hold the door."""
-
-    allow_reuse_address = True
-    daemon_threads = True
+class Server(wire.Server):
+    """Serves an agent."""
 
     def __init__(self, agent: Agent, address: str, port: int) -> None:
         self.agent = agent
-        super().__init__((address, port), Handler)
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """Speak TLS with the certificate that is on the disk now."""
-        identity = self.agent.config["identity"]
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=identity["authority"])
-        context.load_cert_chain(identity["certificate"], identity["key"])
-        context.verify_mode = ssl.CERT_REQUIRED
-        request.settimeout(SLOWEST)
-        with context.wrap_socket(request, server_side=True) as secure:
-            super().finish_request(secure, client_address)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say a failed handshake or a lost client in one line."""
-        del request
-        print(f"request of {client_address[0]} failed: {sys.exc_info()[1]!r}", flush=True)
+        super().__init__(address, port, Handler, Identity(**agent.config["identity"]))
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ from siasops.inventory import Inventory
 from siasops.remote import Fleet
 
 JOURNAL = "/var/lib/sias-guard/decisions.jsonl"
+PKI = "/etc/sias/pki"
 LONGEST_MINUTES = 24 * 60
 
 
@@ -115,7 +116,8 @@ def _look(inventory: Inventory, fleet: Fleet, count: int) -> dict[str, Any]:
     }
     commands[witness] = (
         f"systemctl is-active sias-guard || true; tail -n {int(count)} {JOURNAL} 2>/dev/null || true; echo ===;"
-        f" curl -s --max-time 3 http://127.0.0.1:{port}/metrics || true"
+        f" curl -s --max-time 3 --cacert {PKI}/ca.crt --cert {PKI}/host.crt --key {PKI}/host.key"
+        f" https://localhost:{port}/metrics || true"
     )
     said = fleet.run_each(commands, timeout=10.0)
     top, _, metrics = said[witness].stdout.partition("===\n")

@@ -1,18 +1,23 @@
-"""HTTPS between the guard, its agents, Patroni and etcd: mutual TLS, short deadlines, three kinds of answer."""
+"""HTTPS between the guard, its agents, Patroni, etcd and Prometheus: mutual TLS, short deadlines, three kinds of answer."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import socketserver
 import ssl
+import sys
 import threading
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 FRESH = 60.0
 """Seconds after which certificates are read again, so that a renewed one needs no restart."""
+SLOWEST = 5.0
+"""Seconds that a client of a server may take for its request."""
 
 
 class Answer(StrEnum):
@@ -106,3 +111,31 @@ def read_json(connection: http.client.HTTPSConnection, what: str) -> dict[str, A
     if not isinstance(document, dict):
         raise OSError(f"{what}: no JSON object: {text[:200]!r}")
     return document
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """HTTPS server for those whom the authority knows.
+
+    The handshake happens in the request's own thread, so that nobody can hold the door.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, address: str, port: int, handler: type[BaseHTTPRequestHandler], identity: Identity) -> None:
+        self._identity = identity
+        super().__init__((address, port), handler)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Speak TLS with the certificate that is on the disk now."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self._identity.authority)
+        context.load_cert_chain(self._identity.certificate, self._identity.key)
+        context.verify_mode = ssl.CERT_REQUIRED
+        request.settimeout(SLOWEST)
+        with context.wrap_socket(request, server_side=True) as secure:
+            super().finish_request(secure, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say a failed handshake or a lost client in one line."""
+        del request
+        print(f"request of {client_address[0]} failed: {sys.exc_info()[1]!r}", flush=True)

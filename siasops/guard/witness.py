@@ -20,11 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, MetricsHandler
 
 from siasops.guard.decision import Action, Cluster, Do, Memory, Opinion, Rules, Sight, decide
 from siasops.guard.etcd import Etcd, Key, encode
-from siasops.guard.wire import Answer, Client, Identity
+from siasops.guard.wire import Answer, Client, Identity, Server
 
 MAINTENANCE = "/sias/guard/maintenance"
 TOKEN = "/sias/guard/token"  # noqa: S105 - the name of a key of etcd
@@ -356,7 +356,10 @@ def main() -> int:
         return 2
     config = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     guard = Guard(config)
-    start_http_server(config["metrics_port"], addr="127.0.0.1", registry=guard.registry)
+    figures, identity = MetricsHandler.factory(guard.registry), Identity(**config["identity"])
+    # On every address: an interface that is late must not keep the guard from its work.
+    server = Server("", config["metrics_port"], figures, identity)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     guard.run()
     return 0

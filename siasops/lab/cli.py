@@ -134,9 +134,9 @@ def where_to_go(inventory: Inventory) -> None:
     addresses = Table(box=None, show_header=False, padding=(0, 2))
     for room in inventory.rooms.values():
         addresses.add_row(f"{room.name}", f"https://{room.address}/")
-    watcher = inventory.group("monitoring")[0]
-    addresses.add_row("Prometheus", f"https://{watcher.address}:{inventory.ports['prometheus']}/")
-    addresses.add_row("Alertmanager", f"https://{watcher.address}:{inventory.ports['alertmanager']}/")
+    for what in ("prometheus", "alertmanager"):
+        watching = [f"https://{host.address}:{inventory.ports[what]}/" for host in inventory.watchers()]
+        addresses.add_row(what.capitalize(), "  ".join(watching))
     addresses.add_row("Authority to trust", str(authority))
     addresses.add_row("Accounts", "sias lab accounts")
     addresses.add_row("Next", "sias drill run room-loss     (power off the primary's room, under load)")

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from siasops.cluster.client import OPERATOR
-from siasops.inventory import Inventory
+from siasops.inventory import Host, Inventory
 
 STEP = 10.0
 """Seconds, as Prometheus scrapes."""
@@ -17,6 +17,7 @@ QUERIES = {
     "sessions of clients": "max by (host) (sias_pg_connections)",
     "commits waiting for a standby": "max by (host) (sias_pg_waiting_for_standby)",
     "requests waiting at HAProxy": 'sum by (host) (haproxy_backend_current_queue{proxy="web_ready"})',
+    "clients waiting at PgBouncer, each minute": 'sum by (host) (sias_pgbouncer_clients{state="waiting"})',
     "connections waiting for PostgreSQL": 'sum by (host) (haproxy_backend_current_queue{proxy=~"pg_.*"})',
     "requests answered per second": "sum by (host) (rate(sias_http_requests_total[30s]))",
     "replica behind, MiB": "max by (standby) (sias_pg_standby_replay_behind_bytes) / 1048576",
@@ -26,8 +27,16 @@ QUERIES = {
 
 def ranges(inventory: Inventory, begin: float, seconds: float) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """Return figure -> host -> points (seconds from the beginning, value); empty when nobody answers."""
+    for host in inventory.watchers():
+        if found := _ranges(inventory, host, begin, seconds):
+            return found
+    return {}
+
+
+def _ranges(
+    inventory: Inventory, host: Host, begin: float, seconds: float
+) -> dict[str, dict[str, list[tuple[float, float]]]]:
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    (host,) = inventory.group("monitoring")[:1]
     context = ssl.create_default_context(cafile=str(inventory.pki / "ca.crt"))
     try:
         with httpx.Client(

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 import testinfra
 from testinfra.host import Host as Machine
 
-from siasops.inventory import Inventory
+from siasops.inventory import Host, Inventory
 
 Reach = Callable[[str], Machine]
 
@@ -64,10 +65,9 @@ def trust(lab: Inventory, *, identity: bool) -> ssl.SSLContext:
     return context
 
 
-@pytest.fixture(scope="session")
-def prometheus(lab: Inventory) -> Iterator[Prometheus]:
-    """Prometheus of the lab, as an operator reads it."""
-    (host,) = lab.group("monitoring")
+@contextmanager
+def reading(lab: Inventory, host: Host) -> Iterator[Prometheus]:
+    """Prometheus of one host, as an operator reads it."""
     with httpx.Client(
         base_url=f"https://{host.address}:{lab.ports['prometheus']}",
         verify=trust(lab, identity=False),
@@ -75,6 +75,13 @@ def prometheus(lab: Inventory) -> Iterator[Prometheus]:
         timeout=10,
     ) as client:
         yield Prometheus(client)
+
+
+@pytest.fixture(scope="session")
+def prometheus(lab: Inventory) -> Iterator[Prometheus]:
+    """Prometheus outside both rooms."""
+    with reading(lab, lab.watchers()[0]) as found:
+        yield found
 
 
 Attempt = tuple[str, int, str]

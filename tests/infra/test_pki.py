@@ -26,6 +26,8 @@ MUTUAL = {"etcd_client", "etcd_peer", "patroni", "patroni_green", "pgbackrest", 
     "postgres_exporter",
     "gluster",
     "guard",
+    "guard_metrics",
+    "alertmanager_peers",
 }
 WITH_PASSWORD = {"prometheus", "alertmanager", "ldaps"}
 PUBLIC = {"https"}

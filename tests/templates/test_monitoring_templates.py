@@ -20,6 +20,7 @@ from siasops import pki
 from siasops.inventory import ROOT
 
 MONITORING = ["sias-rules.yml.j2", "prometheus.yml.j2", "blackbox.yml.j2", "alertmanager.yml.j2", "web.yml.j2"]
+PEERS = "alertmanager-peers.yml.j2"
 UNITS = ["prometheus.service.j2", "prometheus-alertmanager.service.j2", "prometheus-blackbox-exporter.service.j2"]
 EXPORTERS = [
     "exporter-web.yml.j2",
@@ -72,7 +73,7 @@ def environment(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def rendered(environment: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(environment)
-    what = [["monitoring", name] for name in MONITORING + UNITS]
+    what = [["monitoring", name] for name in [*MONITORING, PEERS, *UNITS]]
     return render(folder, environment, "monitoring", what) / "witness"
 
 
@@ -139,6 +140,49 @@ def test_the_witness_keeps_memory_for_its_voter_and_its_brick(rendered: Path, en
     limit = int(unit.split("MemoryMax=")[1].split("M")[0])
     soft = int(unit.split("GOMEMLIMIT=")[1].split("MiB")[0])
     assert 128 <= soft < limit <= memory / 2
+
+
+def test_a_host_in_a_room_keeps_most_of_its_memory_for_users(rendered: Path, environment: str) -> None:
+    for host in facts.load(facts.resolve(environment)).watchers()[1:]:
+        unit = (rendered.parent / host.name / "prometheus.service").read_text(encoding="utf-8")
+        assert int(unit.split("MemoryMax=")[1].split("M")[0]) <= host.memory_mb / 4
+
+
+def test_every_prometheus_watches_the_same_and_tells_every_alertmanager(rendered: Path, environment: str) -> None:
+    inventory = facts.load(facts.resolve(environment))
+    watchers = {host.name for host in inventory.watchers()}
+    assert {inventory.host(name).room for name in watchers} == {*inventory.rooms, "w"}
+    told = []
+    for name in watchers:
+        configuration = load(rendered.parent / name / "prometheus.yml")
+        (entry,) = configuration["alerting"]["alertmanagers"][0]["static_configs"]
+        assert set(entry["targets"]) == {f"{other}:{inventory.ports['alertmanager']}" for other in watchers}
+        for job in configuration["scrape_configs"]:
+            if job["job_name"] == "blackbox":  # on loopback: each knows its own
+                assert [one["labels"].pop("host") for one in job["static_configs"]] == [name]
+                job["static_configs"][0]["labels"].pop("room")
+                job["static_configs"][0]["labels"].pop("role")
+        told.append(configuration)
+    assert all(one == told[0] for one in told), "two of them would not raise one and the same alert"
+
+
+def test_alertmanagers_find_each_other_and_let_nobody_else_in(rendered: Path, environment: str) -> None:
+    inventory = facts.load(facts.resolve(environment))
+    port = inventory.ports["alertmanager_peers"]
+    for host in inventory.watchers():
+        unit = (rendered.parent / host.name / "prometheus-alertmanager.service").read_text(encoding="utf-8")
+        peers = {other.name for other in inventory.watchers() if other is not host}
+        assert set(re.findall(r"--cluster[.]peer=(\S+)", unit)) == {f"{name}:{port}" for name in peers}
+        # An application host carries a room's address as well, which moves.
+        assert f"--cluster.advertise-address={host.address}:{port}" in unit
+        link = load(rendered.parent / host.name / "alertmanager-peers.yml")
+        assert link["tls_server_config"]["client_auth_type"] == "RequireAndVerifyClientCert"
+        assert link["tls_client_config"]["ca_file"] == link["tls_server_config"]["client_ca_file"]
+
+
+def test_every_alert_leads_to_the_page_of_its_prometheus(rendered: Path) -> None:
+    rules = [rule for group in load(rendered / "sias-rules.yml")["groups"] for rule in group["rules"]]
+    assert {rule["annotations"]["dashboard"] for rule in rules} == {"{{ $externalURL }}/consoles/salle.html"}
 
 
 def test_without_an_address_alerts_go_nowhere_and_say_so(rendered: Path) -> None:

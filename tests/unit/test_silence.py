@@ -94,10 +94,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Hosts:
-    """Connections that know one file of the witness."""
+    """Connections that know one file of the monitoring hosts."""
+
+    away: frozenset[str] = frozenset()
 
     def run(self, host: str, command: list[str], *, check: bool) -> Result:
-        assert (host, command, check) == ("witness", ["cat", "/etc/prometheus/operateur.password"], True)
+        assert (command, check) == (["cat", "/etc/prometheus/operateur.password"], True)
+        if host in self.away:
+            raise RemoteError(f"{host} does not answer")
         return Result(host, 0, f"{PASSWORD}\n", "")
 
 
@@ -223,6 +227,21 @@ def test_an_alertmanager_that_refuses_is_said_once_and_the_work_goes_on(
         assert manager.hosts == ["db-b1"]
         manager.refuses = True
     assert len(said) == 2
+
+
+def test_one_alertmanager_is_told_and_it_is_one_that_lives(
+    inventory: Inventory, manager: Alertmanager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    with work(inventory, said) as under:
+        under.cover(["app-b1"])
+        assert len(manager.silences) == 1, "its peers learn from it"
+        monkeypatch.setattr(Hosts, "away", frozenset({"witness"}))
+        under._places[0].close()
+        under._places[0]._http = None
+        under.cover(["db-b1"])
+        assert manager.hosts == ["db-b1"]
+    assert (manager.hosts, said) == ([], [])
 
 
 @pytest.mark.parametrize("reason", ["no host answers", "nobody listens", "no authority"])

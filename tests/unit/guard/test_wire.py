@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, Gauge, MetricsHandler
 
+from siasops.guard import wire
 from siasops.guard.agent import ALONE_AFTER, Agent, Server
 from siasops.guard.decision import Cluster
 from siasops.guard.etcd import Key, decode
@@ -204,6 +206,19 @@ def test_nobody_without_a_certificate_is_let_in(agent: tuple[Agent, int]) -> Non
     ):
         link.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
         link.recv(100)
+
+
+def test_the_guard_tells_its_figures_to_who_has_a_certificate(authority: Path) -> None:
+    registry = CollectorRegistry()
+    Gauge("sias_guard_dry", "Of a test.", registry=registry).set(1)
+    handler, own = MetricsHandler.factory(registry), Identity(**identity(authority, "witness"))
+    with wire.Server("127.0.0.1", 0, handler, own) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        link = Client(Identity(**identity(authority, "db-b1"))).connect("127.0.0.1", server.server_address[1], 3)
+        link.request("GET", "/metrics")
+        assert b"sias_guard_dry 1.0" in link.getresponse().read()
+        link.close()
+        server.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@
 #   tidy               what settles an upgrade: remove what the former release left and nobody needs
 #
 # HOW: `durable`, or `shared-disk`, where dpkg does not wait for each file to lie on the disk: machines of a lab share one, and
-# the others' commits would wait with it.
+# the others' commits would wait with it. They share processors too, so that the work takes what the others leave.
 #
 # `siasops/upgrade/hosts.py` sends it to sh's standard input. It is read whole before its last line runs, so that a command
 # that reads standard input cannot eat the rest.
@@ -90,8 +90,10 @@ start() {
   fi
   systemctl reset-failed "$unit" 2>/dev/null || :
   echo begun >"$home/result"
+  nice=0
+  [ "$3" != shared-disk ] || nice=19
   systemd-run --quiet --unit="$unit" --description="Debian upgrade to $2" --property=Type=exec \
-    --property=OOMScoreAdjust=-900 /bin/sh "$home/on_host.sh" work "$1" "$2" "$3"
+    --property=OOMScoreAdjust=-900 --property="Nice=$nice" /bin/sh "$home/on_host.sh" work "$1" "$2" "$3"
 }
 
 # Nothing that serves is started before the host has been rebooted into its new release.

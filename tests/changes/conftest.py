@@ -15,7 +15,7 @@ from siasops import remote
 from siasops.change import state as states
 from siasops.cluster import instance
 from siasops.cluster.view import look
-from siasops.errors import COULD_NOT_RUN, HELD, UserError
+from siasops.errors import COULD_NOT_RUN, HELD, VERDICT_FAILED, UserError
 from siasops.inventory import ROOT, Inventory
 from siasops.migrate.procedure import FINDINGS
 from siasops.remote import Fleet
@@ -36,19 +36,32 @@ def sias(*words: str, code: int = HELD) -> Any:
     return json.loads(done.stdout) if "--json" in words else done.stdout
 
 
+def change(*words: str, may_stop: bool = False) -> Any:
+    """Make a whole change; what users felt is judged by who calls, when everything has been tried.
+
+    Returns:
+        What it said; None when it stopped half-way and may.
+    """
+    command = [str(Path(sys.executable).parent / "sias"), *words, "--yes", "--json"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if may_stop and done.returncode == COULD_NOT_RUN:
+        return None
+    assert done.returncode in {HELD, VERDICT_FAILED}, f"exit code {done.returncode}\n{done.stdout[-6000:]}"
+    return json.loads(done.stdout)
+
+
 def to_17(inventory: Inventory) -> Any:
     """Take PostgreSQL to 17 as somebody does who reads what the plan gate says, and bears what is known to be no harm."""
-    command = [str(Path(sys.executable).parent / "sias"), "migrate", "postgres", "run", "--yes", "--json"]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    migrated = change("migrate", "postgres", "run", may_stop=True)
+    if migrated is not None:
+        return migrated
     state = states.unfinished(inventory)
-    if done.returncode != COULD_NOT_RUN or state is None:
-        assert done.returncode == HELD, f"exit code {done.returncode}\n{done.stdout[-6000:]}"
-        return json.loads(done.stdout)
+    assert state is not None, "it could not begin"
     for found in json.loads((state.folder / FINDINGS).read_text(encoding="utf-8")):
         key = found["query"].split(" ")[0], found["rule"]
         assert key in BORNE, found
         sias("migrate", "postgres", "accept", found["query"], found["rule"], "--reason", BORNE[key])
-    return sias("migrate", "postgres", "run", "--yes", "--json")
+    return change("migrate", "postgres", "run")
 
 
 def debians(inventory: Inventory, fleet: Fleet) -> set[str]:

@@ -47,7 +47,8 @@ SERVICES = {
 """What is stopped on a host of each group, in order; it is started the other way round."""
 BRICK = "pgrep -x glusterfsd"
 """Finds the brick's process, which may outlive glusterd."""
-HEALER = "pgrep -f '[g]lusterfs .*glustershd' >/dev/null"
+HEALERS = "pgrep -f '[g]lusterfs .*glustershd'"
+HEALER = f"{HEALERS} >/dev/null"
 HEALER_STOP = "pkill -TERM -f '[g]lusterfs .*glustershd'; :"
 BRICK_STOP = f"pkill -TERM -x glusterfsd; {HEALER_STOP}"
 

@@ -14,9 +14,9 @@ import json
 import re
 from collections.abc import Callable
 
-from siasops.cluster.absence import HEALER, HEALER_STOP
+from siasops.cluster.absence import HEALER, HEALER_STOP, HEALERS
 from siasops.cluster.address import FOLDER as AWAY
-from siasops.inventory import Inventory
+from siasops.inventory import WITNESS_ROOM, Inventory
 from siasops.remote import Fleet, RemoteError, wait_until
 
 HOME = "/var/lib/glusterd"
@@ -56,8 +56,8 @@ os.setxattr(brick, "trusted.glusterfs.volume-id", bytes.fromhex(told["volume_id"
 """
 
 # Has a brick that lost everything filled from its root down, as `replace-brick` does it: the other bricks note that it lacks
-# their root, and healing goes on from there. `heal full` may sweep the empty brick alone and find nothing to do. The note is
-# written through a mount that says it is Gluster's own (GF_CLIENT_PID_ADD_REPLICA_MOUNT, -12).
+# their root, and healing goes on from there. The note is written through a mount that says it is Gluster's own
+# (GF_CLIENT_PID_ADD_REPLICA_MOUNT, -12).
 _MARK = """
 import json, os, pathlib, subprocess, sys, tempfile, time
 told = json.load(sys.stdin)
@@ -223,9 +223,15 @@ def fill(inventory: Inventory, fleet: Fleet, host: str, say: Callable[[str], Non
     wait_joined(inventory, fleet, host)
     source = next(other for other in bricks(inventory) if other != host)
     wanted = _count(inventory, fleet, source)
-    told = {"home": HOME, "volume": inventory.cluster, "host": host, "source": source}
-    fleet.run(source, ["python3", "-c", _MARK], stdin=json.dumps(told), timeout=90.0, check=True)
+    # Healing takes what users leave.
+    _all(fleet, bricks(inventory), f"pids=$({HEALERS}) && renice -n 19 -p $pids >/dev/null || :")
     command = f"gluster --mode=script volume heal {inventory.cluster}"
+    if inventory.host(host).room == WITNESS_ROOM:
+        # A full sweep is the last brick's, the arbiter's: its own empty one shows it nothing to do.
+        told = {"home": HOME, "volume": inventory.cluster, "host": host, "source": source}
+        fleet.run(source, ["python3", "-c", _MARK], stdin=json.dumps(told), timeout=90.0, check=True)
+    else:
+        command += " full"
     wait_until(
         lambda: fleet.run(source, command, timeout=120.0).ok, f"{source} heals {host}", deadline=120.0, every=3.0
     )

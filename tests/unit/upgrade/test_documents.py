@@ -174,11 +174,15 @@ def test_a_brick_that_nobody_knows_is_refused(lab: Inventory, hosts: Hosts) -> N
         documents.restore(lab, hosts, "app-b1")  # type: ignore[arg-type]
 
 
-def test_a_brick_is_full_when_it_holds_what_the_others_held(lab: Inventory, hosts: Hosts) -> None:
+@pytest.mark.parametrize(("host", "swept"), [("app-b1", True), ("witness", False)])
+def test_a_brick_is_full_when_it_holds_what_the_others_held(
+    lab: Inventory, hosts: Hosts, host: str, swept: bool
+) -> None:
     counts = iter([0, 40, 120])
     hosts.when("app-a1", "find ", lambda: "120\n")
-    hosts.when("app-b1", "find ", lambda: f"{next(counts)}\n")
-    documents.fill(lab, hosts, "app-b1", lambda _: None)  # type: ignore[arg-type]
-    marked = hosts.position("app-a1", "trusted.replace-brick")
-    assert marked < hosts.position("app-a1", "volume heal sias") < hosts.position("app-b1", "find ")
+    hosts.when(host, "find ", lambda: f"{next(counts)}\n")
+    documents.fill(lab, hosts, host, lambda _: None)  # type: ignore[arg-type]
+    assert bool(hosts.told("volume heal sias full")) == swept
+    assert bool(hosts.told("trusted.replace-brick")) != swept, "a sweep of the arbiter's own empty brick finds nothing"
+    assert hosts.position("app-a1", "volume heal sias") < hosts.position(host, "find ")
     assert len(hosts.told("find ")) == 4

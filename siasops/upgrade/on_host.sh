@@ -6,7 +6,7 @@
 #   download FROM TO   fetch all of it, so that the upgrade itself waits for no network
 #   start FROM TO HOW  begin the upgrade as a unit of systemd, which outlives whoever asked for it
 #   work FROM TO HOW   what that unit does; it may be run again wherever it was interrupted
-#   reboot             in a moment, so that this command can still answer
+#   reboot             in a moment, so that this command can still answer; the application waits for its deployment
 #   tidy               what settles an upgrade: remove what the former release left and nobody needs
 #
 # HOW: `durable`, or `shared-disk`, where dpkg does not wait for each file to lie on the disk: machines of a lab share one, and
@@ -173,7 +173,11 @@ main() {
   mkdir -p "$home"
   case $command in
     state | look | download | start | work | tidy) "$command" "$@" ;;
-    reboot) systemd-run --quiet --on-active=1 systemctl reboot ;;
+    reboot)
+      # The deployment starts the application, on the new Python; the boot would do so on the former one, for nobody.
+      systemctl --quiet disable sias-web.service sias-worker.service 2>/dev/null || :
+      systemd-run --quiet --on-active=1 systemctl reboot
+      ;;
     *) echo "on_host.sh: no such command: $command" >&2 && return 2 ;;
   esac
 }

@@ -68,6 +68,19 @@ def test_nothing_that_serves_is_started_before_the_reboot(tmp_path: Path, servic
         assert done.returncode == (0 if may else 101)
 
 
+def test_the_boot_into_the_next_release_starts_no_application(tmp_path: Path) -> None:
+    for name, code in (("systemctl", 1), ("systemd-run", 0)):
+        stub = tmp_path / "bin" / name
+        stub.parent.mkdir(exist_ok=True)
+        stub.write_text(f'#!/bin/sh\necho "{name} $*"; exit {code}\n')
+        stub.chmod(0o755)
+    said = shell(tmp_path, f"PATH={tmp_path}/bin:$PATH\nmain reboot").splitlines()
+    assert said == [
+        "systemctl --quiet disable sias-web.service sias-worker.service",
+        "systemd-run --quiet --on-active=1 systemctl reboot",
+    ], "a host without the application reboots as well"
+
+
 def test_a_policy_that_was_there_comes_back_also_after_an_interruption(tmp_path: Path) -> None:
     policy = tmp_path / "policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")

@@ -57,6 +57,7 @@ UNSAFE: list[tuple[str, Callable[[Inventory], Inventory], str, str]] = [
     ("lab", lambda i: with_fact(i, patroni_synchronous_node_count=2), "more than the 1", "no commit would ever end"),
     ("lab", lambda i: with_host(i, "db-a1", memory_mb=256), "db-a1 has 256 MiB", "raise memory_mb"),
     ("lab", lambda i: with_host(i, "db-a1", memory_mb=10**9), "this machine has", "Lower memory_mb"),
+    ("lab", lambda i: without_group(i, "app-b1", "monitoring"), "Nobody watches from room b", "group monitoring"),
     ("lab", lambda i: without_group(i, "app-b1", "applications"), "Room b has no application host", "applications"),
     ("lab", lambda i: without_group(i, "app-b1", "repositories"), "Room b has no backup repository", "repositories"),
     ("lab", lambda i: without_group(i, "app-b1", "directories"), "Room b has no directory server", "directories"),

@@ -14,7 +14,7 @@ from siasops.remote import Fleet, RemoteError, Result, wait_until
 
 HOME = "/var/lib/sias-debian"
 SCRIPT = Path(__file__).parent / "on_host.sh"
-LOOK_LIMIT = 600.0
+LOOK_LIMIT = 180.0
 """Seconds for a host to read the other release's lists."""
 DOWNLOAD_LIMIT = 3600.0
 WORK_LIMIT = 3600.0
@@ -160,10 +160,14 @@ def states(fleet: Fleet, hosts: Iterable[str]) -> dict[str, Found | None]:
 
 
 def offers(fleet: Fleet, hosts: Iterable[str], old: str, new: str) -> dict[str, Offer | str]:
-    """Ask apt on each host at once what the upgrade would do; why not, in words, where it cannot say."""
-    answers = fleet.run_each({host: _command("look", old, new) for host in hosts}, stdin=_script(), timeout=LOOK_LIMIT)
+    """Ask apt on each host what the upgrade would do; why not, in words, where it cannot say.
+
+    Host after host: of two that have apt-cacher-ng refresh the same index in the same moment one gets no answer ("Failure to
+    move file … File exists" in its log), and apt waits for it until its end.
+    """
     found: dict[str, Offer | str] = {}
-    for host, answer in answers.items():
+    for host in hosts:
+        answer = fleet.run(host, _command("look", old, new), stdin=_script(), timeout=LOOK_LIMIT)
         offer = parse_offer(answer.stdout)
         said = (answer.stderr or answer.stdout).strip()[-300:]
         wrong = "" if answer.ok else said or f"apt did not end within {LOOK_LIMIT:.0f} s, and said nothing"

@@ -74,18 +74,21 @@ def majors(inventory: Inventory, fleet: Fleet) -> set[str]:
     return {member.version.split(".")[0] for member in look(inventory, fleet).members}
 
 
-def _stands(inventory: Inventory, debian: str, postgresql: str) -> bool:
-    """Whether a lab of these versions stands, with nothing beside and no change half-way."""
+def _amiss(inventory: Inventory, debian: str, postgresql: str) -> str:
+    """What keeps this from being a lab of these versions, with nothing beside and no change half-way; empty when nothing does."""
     try:
+        if (half := states.unfinished(inventory)) is not None:
+            return f"{half.id} stands half-way"
         with remote.connect(inventory) as fleet:
-            return (
-                states.unfinished(inventory) is None
-                and debians(inventory, fleet) == {debian}
-                and instance.learn(inventory, fleet).beside is None
-                and majors(inventory, fleet) == {postgresql}
-            )
-    except UserError:
-        return False
+            if (found := debians(inventory, fleet)) != {debian}:
+                return f"Debian {found}"
+            if (beside := instance.learn(inventory, fleet).beside) is not None:
+                return f"{beside} stands beside"
+            if (found := majors(inventory, fleet)) != {postgresql}:
+                return f"PostgreSQL {found}"
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 @pytest.fixture
@@ -95,10 +98,11 @@ def lab_of(inventory: Inventory) -> Iterator[Callable[[str, str], Fleet]]:
     opened: list[Fleet] = []
 
     def make(debian: str, postgresql: str) -> Fleet:
-        if not _stands(inventory, debian, postgresql):
+        if _amiss(inventory, debian, postgresql):
             sias("lab", "destroy", "--yes")
         sias("lab", "up", "--debian", debian, "--postgresql", postgresql)
-        assert _stands(inventory, debian, postgresql)
+        amiss = _amiss(inventory, debian, postgresql)
+        assert not amiss, amiss
         for letter in inventory.rooms:
             host = inventory.group("databases", room=letter)[0].name
             sias("backup", "restore", "--room", letter, "--to-latest", "--on", host)

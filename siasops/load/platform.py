@@ -17,7 +17,7 @@ QUERIES = {
     "sessions of clients": "max by (host) (sias_pg_connections)",
     "commits waiting for a standby": "max by (host) (sias_pg_waiting_for_standby)",
     "requests waiting at HAProxy": 'sum by (host) (haproxy_backend_current_queue{proxy="web_ready"})',
-    "clients waiting at PgBouncer, each minute": 'sum by (host) (sias_pgbouncer_clients{state="waiting"})',
+    "clients waiting at PgBouncer": 'sum by (host) (sias_pgbouncer_clients{state="waiting"})',
     "connections waiting for PostgreSQL": 'sum by (host) (haproxy_backend_current_queue{proxy=~"pg_.*"})',
     "requests answered per second": "sum by (host) (rate(sias_http_requests_total[30s]))",
     "replica behind, MiB": "max by (standby) (sias_pg_standby_replay_behind_bytes) / 1048576",

@@ -19,7 +19,15 @@ UNITS = {
     "repositories": {"pgbackrest"},
     "bricks": {"glusterd"},
     "directories": {"sias-directory", "sias-directory-dump.timer"},
-    "applications": {"sias-documents", "haproxy", "pgbouncer", "keepalived", "sias-web", "sias-worker", "sias-queues.timer"},
+    "applications": {
+        "sias-documents",
+        "haproxy",
+        "pgbouncer",
+        "keepalived",
+        "sias-web",
+        "sias-worker",
+        "sias-queues.timer",
+    },
     "monitoring": {"prometheus", "prometheus-alertmanager", "prometheus-blackbox-exporter"},
 }
 

@@ -248,7 +248,9 @@ def test_exporters_ask_their_client_for_a_certificate_on_both_debians(exporters:
         assert ("--directory dc=sias,dc=internal" in metrics) == ("directories" in host.groups)
         assert ("--mount" in metrics) == ("applications" in host.groups)
         assert ("--passes /var/lib/sias-worker/" in metrics) == ("applications" in host.groups)
-        assert f"--pools {inventory.ports['pgbouncer']}\n" in (folder / "sias-queues.service").read_text(encoding="utf-8")
+        assert f"--pools {inventory.ports['pgbouncer']}\n" in (folder / "sias-queues.service").read_text(
+            encoding="utf-8"
+        )
         names = next(subject.names for subject in pki.subjects(inventory) if subject.name == host.name)
         assert metrics.split("--covers ")[1].splitlines()[0].split() == list(names)
         for unit in ("prometheus-node-exporter", "prometheus-postgres-exporter"):

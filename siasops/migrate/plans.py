@@ -32,6 +32,7 @@ import yaml
 
 from siasops.cluster.check import Line
 from siasops.errors import UserError
+from siasops.load.samples import percentile
 from siasops.migrate.database import Database, identifier, literal
 
 TIMES, MORE_MS = 1.5, 5.0
@@ -46,6 +47,8 @@ TOTAL, TOTAL_MS = 1.05, 0.1
 """The weighted total may grow by this factor; a mean that grows by fewer milliseconds per call is noise."""
 ROUNDS, RUNS = 3, 3
 """Measurements of one query: rounds, in turn on both sides, each with a warming run before these."""
+PAIRED_ROUNDS = 12
+"""Rounds more for each critical query, whose times make the p95 of both sides."""
 QUICK_MS = 1.0
 """A query that is faster on both sides after one round cannot break the rule of time: the other rounds are spared."""
 WIDTH = 88
@@ -88,6 +91,11 @@ class Query:
         return self.sent or (self.parameters if self.known else (None,))
 
     @property
+    def critical(self) -> bool:
+        """Whether it is one of the application's critical ones, and may be run again and again."""
+        return self.known and not self.sent and self.reads
+
+    @property
     def reads(self) -> bool:
         """Whether running it changes nothing, to be believed of plain SELECTs alone."""
         text = re.sub(r"^\s*(--.*\n\s*)*", "", self.text)
@@ -105,6 +113,8 @@ class Measure:
     buffers: int = 0
     temporary: int = 0
     """Blocks that went to temporary files."""
+    answers: tuple[float, ...] = ()
+    """What planning and running took together, of every run, in milliseconds."""
 
     @property
     def median(self) -> float:
@@ -156,6 +166,36 @@ class Finding:
         return side_by_side(self.before.plan, self.after.plan)
 
 
+@dataclass(frozen=True)
+class Paired:
+    """What a critical query took on both sides, planning included, in milliseconds: in turn, so that both knew the same host."""
+
+    query: str
+    weight: float
+    before: Sequence[float]
+    after: Sequence[float]
+
+    def __str__(self) -> str:
+        before, after = percentile(self.before, 0.95), percentile(self.after, 0.95)
+        return f"{self.query}: p95 of {len(self.after)} runs {before:.2f} ms before, {after:.2f} ms after, {after / before:.2f}"
+
+
+def mixed(pairs: Iterable[Paired]) -> tuple[float, float]:
+    """Return the p95 of the critical queries as the mix has them, in milliseconds before and after; zeros when there are none."""
+    pairs = list(pairs)
+
+    def p95(side: str) -> float:
+        runs = sorted((ms, pair.weight / len(getattr(pair, side))) for pair in pairs for ms in getattr(pair, side))
+        reached, end = 0.0, 0.95 * sum(weight for _, weight in runs)
+        for ms, weight in runs:
+            reached += weight
+            if reached >= end:
+                return ms
+        return 0.0
+
+    return p95("before"), p95("after")
+
+
 @dataclass
 class Verdict:
     """What the gate found."""
@@ -167,6 +207,7 @@ class Verdict:
     total: tuple[float, float] = (0.0, 0.0)
     """Weighted milliseconds before and after."""
     findings: list[Finding] = field(default_factory=list)
+    paired: list[Paired] = field(default_factory=list)
 
     @property
     def refused(self) -> list[Finding]:
@@ -178,6 +219,9 @@ class Verdict:
         before, after = self.total
         found = (f"{self.measured} runs compared and {self.planned} planned, {len(self.unplannable)} could not be;"
                  f" weighted total {before:.1f} ms before, {after:.1f} ms after")  # fmt: skip
+        if self.paired:
+            before, after = mixed(self.paired)
+            found += f"; p95 of the critical queries {before:.2f} ms before, {after:.2f} ms after"
         if self.findings:
             found += "; " + "; ".join(map(str, self.findings[:10]))
         action = ""
@@ -272,6 +316,7 @@ def gate(source: Database, target: Database, workload: Iterable[Query], accepted
     verdict, judge = Verdict(), _Judge(source, target, search_path)
     fastest = [0.0, 0.0]
     for query in workload:
+        paired: list[list[list[float]]] = []
         for values in query.runs:
             parameters = () if values is None or isinstance(values, Sent) else values
             try:
@@ -297,6 +342,11 @@ def gate(source: Database, target: Database, workload: Iterable[Query], accepted
             else:
                 verdict.planned += 1
             verdict.findings += judge.findings(query, parameters, before, after)
+            if query.critical:
+                paired.append(judge.paired(query, values))
+        if paired:
+            sides = ([ms for run in runs for ms in run] for runs in zip(*paired, strict=True))
+            verdict.paired.append(Paired(query.name, query.weight, *sides))
     verdict.total = fastest[0], fastest[1]
     weight = sum(query.weight for query in workload if query.known and query.reads) or 1.0
     if fastest[1] > TOTAL * fastest[0] and (fastest[1] - fastest[0]) / weight > TOTAL_MS:
@@ -327,6 +377,14 @@ class _Judge:
                 before, after = (_more(m, self.measure(query, values, s)) for s, m in enumerate((before, after)))
         return before, after
 
+    def paired(self, query: Query, values: Values) -> list[list[float]]:
+        """Run it again and again, each side first in every other round; return the milliseconds of both sides' runs."""
+        found: list[list[float]] = [[], []]
+        for number in range(PAIRED_ROUNDS):
+            for side in ((0, 1), (1, 0))[number % 2]:
+                found[side] += self.measure(query, values, side).answers
+        return found
+
     def measure(self, query: Query, values: Values, side: int) -> Measure:
         """Run a query, or only plan it."""
         run = values is not None and query.reads
@@ -347,6 +405,7 @@ class _Judge:
             tuple(answer["Execution Time"] for answer in found[1:]),
             plan.get("Shared Hit Blocks", 0) + plan.get("Shared Read Blocks", 0),
             plan.get("Temp Written Blocks", 0),
+            tuple(answer.get("Planning Time", 0.0) + answer["Execution Time"] for answer in found[1:]),
         )
 
     def findings(

@@ -340,6 +340,8 @@ def _plans(act: Act) -> None:
         for f in verdict.findings
     ]
     (act.state.folder / FINDINGS).write_text(json.dumps(text, ensure_ascii=False, indent=1), encoding="utf-8")
+    for pair in verdict.paired:
+        act.progress.say(str(pair))
     line = verdict.line()
     act.progress.say(f"{line.what}: {line.found}")
     if not line.ok:

@@ -220,8 +220,31 @@ def test_the_limit_of_buffers(blocks: int, found: set[str]) -> None:
 @pytest.mark.parametrize(("time", "rounds"), [(0.9, 1), (1.1, 3)])
 def test_a_query_that_is_fast_on_both_sides_is_not_run_again_and_again(time: float, rounds: int) -> None:
     green = Scripted("green", time)
-    plans.gate(Scripted("blue", 0.5), green, ONE)
+    plans.gate(Scripted("blue", 0.5), green, [replace(ONE[0], sent=[Sent("SELECT 1")])])
     assert green.asked == rounds
+
+
+def test_the_critical_queries_are_run_in_turn_for_their_p95() -> None:
+    slow, quick = Query("slow", "SELECT 1", weight=1), Query("quick", "SELECT 2", (("1",), ("2",)), weight=9)
+    verdict = plans.gate(Scripted("blue", 0.5), Scripted("green", 0.4), [slow, quick, WRITE])
+    assert [(pair.query, len(pair.before), len(pair.after)) for pair in verdict.paired] == [
+        ("slow", 36, 36),
+        ("quick", 72, 72),
+    ]
+    assert "p95 of the critical queries 0.50 ms before, 0.40 ms after" in verdict.line().found
+    assert str(verdict.paired[0]) == "slow: p95 of 36 runs 0.50 ms before, 0.40 ms after, 0.80"
+
+
+@pytest.mark.parametrize(("weight", "p95"), [(1.0, 1.0), (20.0, 100.0)])
+def test_the_mix_counts_each_query_by_its_weight_and_not_by_its_runs(weight: float, p95: float) -> None:
+    often = plans.Paired("often", 95.0, [1.0] * 10, [1.0] * 10)
+    heavy = plans.Paired("heavy", weight, [100.0] * 1000, [100.0] * 1000)
+    assert plans.mixed([often, heavy]) == (p95, p95)
+
+
+def test_nothing_paired_has_no_p95() -> None:
+    assert plans.mixed([]) == (0.0, 0.0)
+    assert "p95" not in Verdict(measured=1).line().found
 
 
 # --- What endpoints send -----------------------------------------------------------------------------------------------

@@ -162,7 +162,9 @@ def come_back(
     """
     host = inventory.host(name)
     for unit in reversed(services(inventory, host)):
-        started = fleet.run(name, ["systemctl", "start", unit], timeout=STOP_LIMIT)
+        # An upgrade keeps the application from starting at a boot until it is deployed again; whoever is back starts at the next.
+        line = f"systemctl is-enabled --quiet {unit} || systemctl enable --quiet {unit}; systemctl start {unit}"
+        started = fleet.run(name, line, timeout=STOP_LIMIT)
         if not started.ok:
             said = (started.stderr or started.stdout).strip()[-300:]
             raise RemoteError(f"{name}: {unit} does not start ({said}); `journalctl -u {unit}` there says why.")

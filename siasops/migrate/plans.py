@@ -183,17 +183,18 @@ class Paired:
 def mixed(pairs: Iterable[Paired]) -> tuple[float, float]:
     """Return the p95 of the critical queries as the mix has them, in milliseconds before and after; zeros when there are none."""
     pairs = list(pairs)
+    return _p95([(pair.weight, pair.before) for pair in pairs]), _p95([(pair.weight, pair.after) for pair in pairs])
 
-    def p95(side: str) -> float:
-        runs = sorted((ms, pair.weight / len(getattr(pair, side))) for pair in pairs for ms in getattr(pair, side))
-        reached, end = 0.0, 0.95 * sum(weight for _, weight in runs)
-        for ms, weight in runs:
-            reached += weight
-            if reached >= end:
-                return ms
-        return 0.0
 
-    return p95("before"), p95("after")
+def _p95(queries: Iterable[tuple[float, Sequence[float]]]) -> float:
+    """Return the p95 of runs of which each counts for its part of its query's weight."""
+    runs = sorted((ms, weight / len(times)) for weight, times in queries for ms in times)
+    reached, end = 0.0, 0.95 * sum(share for _, share in runs)
+    for ms, share in runs:
+        reached += share
+        if reached >= end:
+            return ms
+    return 0.0
 
 
 @dataclass

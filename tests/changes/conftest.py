@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -101,6 +102,8 @@ def lab_of(inventory: Inventory) -> Iterator[Callable[[str, str], Fleet]]:
         if _amiss(inventory, debian, postgresql):
             sias("lab", "destroy", "--yes")
         sias("lab", "up", "--debian", debian, "--postgresql", postgresql)
+        if persons := os.environ.get("PERSONS"):
+            sias("data", "load", "--persons", persons, "--replace")
         amiss = _amiss(inventory, debian, postgresql)
         assert not amiss, amiss
         for letter in inventory.rooms:

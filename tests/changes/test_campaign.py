@@ -1,6 +1,6 @@
 """From Debian 12 with PostgreSQL 15 to Debian 13 with PostgreSQL 17, one after the other under load, and settled.
 
-Takes half an hour and more on two cores.
+Takes half an hour and more on two cores; with PERSONS=1023447 in the environment at full population.
 """
 
 from __future__ import annotations

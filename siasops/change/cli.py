@@ -54,7 +54,7 @@ def verbs(
     @json_option
     def check(inventory: Inventory, /, *, as_json: bool, **wanted: Any) -> None:
         """Say go or no-go, with what was found and what to do. Touches nothing. Exit code 0 go, 1 no-go."""
-        _finish(engine.check(inventory, procedure, wanted), as_json=as_json)
+        _finish(engine.check(inventory, procedure, wanted, Progress().say), as_json=as_json)
 
     @click.pass_obj
     @json_option
@@ -70,7 +70,7 @@ def verbs(
         finds nothing to do and says so. Exit code 0 it holds, 1 no-go or a promise did not hold, 3 it stopped.
         """
         if not yes:
-            outcome = engine.check(inventory, procedure, wanted)
+            outcome = engine.check(inventory, procedure, wanted, Progress().say)
             _finish(outcome, as_json=as_json, more="Nothing was touched; `--yes` does it.")
         engine.ignore_hangup()
         _finish(

@@ -69,10 +69,12 @@ def plan(inventory: Inventory, procedure: Procedure, wanted: Mapping[str, Any]) 
     return found, [phase for phase in procedure.phases(found) if phase.key not in done]
 
 
-def check(inventory: Inventory, procedure: Procedure, wanted: Mapping[str, Any]) -> Outcome:
-    """Say go or no-go for `run`. Changes nothing."""
+def check(
+    inventory: Inventory, procedure: Procedure, wanted: Mapping[str, Any], say: Callable[[str], None] = lambda _: None
+) -> Outcome:
+    """Say go or no-go for `run`. Changes nothing. `say` is told what takes long."""
     with remote.connect(inventory) as fleet:
-        stage = Stage(inventory, fleet)
+        stage = Stage(inventory, fleet, say)
         open_one = states.unfinished(inventory)
         if open_one is not None:
             line = Line(False, "No change stands half-way", _stands(open_one), _what_to_do(procedure, open_one))
@@ -120,7 +122,7 @@ def run(
     Raises:
         UserError: it may not begin, or a phase failed; says how to go on and how to go back.
     """
-    with _session(inventory) as stage:
+    with _session(inventory, progress.say) as stage:
         state = _ours(inventory, procedure)
         if state is not None and state.direction == "back":
             raise UserError(f"{_stands(state)}. `{procedure.command} rollback` finishes the way back.")
@@ -152,7 +154,7 @@ def rollback(
     Raises:
         UserError: there is nothing to go back from, or a phase failed; the same command goes on.
     """
-    with _session(inventory) as stage:
+    with _session(inventory, progress.say) as stage:
         state = _ours(inventory, procedure)
         if state is None:
             last = states.latest(inventory, procedure.kind)
@@ -376,13 +378,13 @@ def _what_to_do(procedure: Procedure, state: State) -> str:
 
 
 @contextmanager
-def _session(inventory: Inventory) -> Iterator[Stage]:
+def _session(inventory: Inventory, say: Callable[[str], None]) -> Iterator[Stage]:
     """Be the only one who acts here, connected to every host; SIGTERM stops like Ctrl-C, between two lines of a phase."""
     left = active.read(inventory)
     if left is not None:
         raise UserError(f"A drill's fault is in force ({left.name} of {left.run}): `sias drill heal` first.")
     with active.only_one(inventory), interruptible(), remote.connect(inventory) as fleet:
-        yield Stage(inventory, fleet)
+        yield Stage(inventory, fleet, say)
 
 
 def ignore_hangup() -> None:

@@ -46,7 +46,7 @@ def lines(stage: Stage, facts: Mapping[str, Any]) -> list[Line]:
         *restores(inventory, fleet),
         _documents(inventory, fleet),
         *packages(road, states),
-        *room(road, states, hosts.offers(fleet, chosen, road.old_name, road.new_name)),
+        *room(road, states, hosts.offers(fleet, chosen, road.old_name, road.new_name, stage.say)),
         due(inventory, KIND, cluster),
     ]
 

@@ -159,7 +159,9 @@ def states(fleet: Fleet, hosts: Iterable[str]) -> dict[str, Found | None]:
     return {host: parse_state(host, answer.stdout) if answer.ok else None for host, answer in answers.items()}
 
 
-def offers(fleet: Fleet, hosts: Iterable[str], old: str, new: str) -> dict[str, Offer | str]:
+def offers(
+    fleet: Fleet, hosts: Iterable[str], old: str, new: str, say: Callable[[str], None]
+) -> dict[str, Offer | str]:
     """Ask apt on each host what the upgrade would do; why not, in words, where it cannot say.
 
     Host after host: of two that have apt-cacher-ng refresh the same index in the same moment one gets no answer ("Failure to
@@ -167,6 +169,7 @@ def offers(fleet: Fleet, hosts: Iterable[str], old: str, new: str) -> dict[str, 
     """
     found: dict[str, Offer | str] = {}
     for host in hosts:
+        say(f"{host}: what apt would do")
         answer = fleet.run(host, _command("look", old, new), stdin=_script(), timeout=LOOK_LIMIT)
         offer = parse_offer(answer.stdout)
         said = (answer.stderr or answer.stdout).strip()[-300:]

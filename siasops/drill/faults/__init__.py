@@ -7,6 +7,7 @@ What several faults share (signals, power, network, shells) stands in `siasops.d
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,6 +26,8 @@ class Stage:
 
     inventory: Inventory
     fleet: Fleet
+    say: Callable[[str], None] = lambda _: None
+    """Told what takes long."""
 
 
 class Fault(abc.ABC):

@@ -97,7 +97,7 @@ def test_a_mirror_without_the_release_is_said_in_words(hosts: Hosts) -> None:
     hosts.when("db-a1", " look ", lambda: APT)
     hosts.when("db-b1", " look ", lambda: Result("db-b1", 100, "", "E: The repository has no Release file."))
     hosts.when("witness", " look ", lambda: "0 upgraded, 0 newly installed, 0 to remove and 0 not upgraded.\n")
-    found = program.offers(hosts, ["db-a1", "db-b1", "witness"], "bookworm", "trixie")  # type: ignore[arg-type]
+    found = program.offers(hosts, ["db-a1", "db-b1", "witness"], "bookworm", "trixie", lambda _: None)  # type: ignore[arg-type]
     assert isinstance(found["db-a1"], Offer)
     assert "no Release file" in str(found["db-b1"])
     assert "apt offers nothing" in str(found["witness"])

@@ -12,6 +12,7 @@ from siasops.backup import archive
 from siasops.backup import check as backups
 from siasops.backup.catalogue import read
 from siasops.calendar.due import due
+from siasops.change import state as changes
 from siasops.cluster import absence, instance
 from siasops.cluster.check import Line, check, together
 from siasops.cluster.client import Asker
@@ -72,11 +73,7 @@ def verified(stage: Stage, facts: Mapping[str, Any]) -> list[Line]:
     }
     return [
         Line(not wrong, f"Every host runs Debian {road.new}", "; ".join(wrong) or f"{len(states)} hosts, every package whole"),
-        Line(
-            majors == [facts["postgresql"]],
-            "PostgreSQL's major version is what it was",
-            f"{', '.join(majors) or 'unknown'}, {facts['postgresql']} before",
-        ),
+        _major(inventory, facts, majors),
         *one_version(inventory, view),
         Line(not failed, "No service has failed", "; ".join(f"{n}: {', '.join(u)}" for n, u in failed.items()) or "none",
              "See `systemctl status` of each there." if failed else ""),
@@ -84,6 +81,22 @@ def verified(stage: Stage, facts: Mapping[str, Any]) -> list[Line]:
         *check(view),
         *backed_up(inventory, fleet),
     ]  # fmt: skip
+
+
+def _major(inventory: Inventory, facts: Mapping[str, Any], found: list[str]) -> Line:
+    """Whether the upgrade left PostgreSQL's major version alone; a migration that came to its end after it is no doing of its."""
+    past = changes.every(inventory)
+    mine = max((state.id for state in past if state.kind == "debian" and state.facts == facts), default="")
+    since = [
+        state for state in past if state.kind == "postgres" and state.status == "done" and mine and state.id > mine
+    ]
+    wanted = since[0].facts["to"] if since else facts["postgresql"]
+    told = f", {wanted} by {since[0].id} since" if since else ""
+    return Line(
+        found == [wanted],
+        "PostgreSQL's major version is what it was",
+        f"{', '.join(found) or 'unknown'}, {facts['postgresql']} before{told}",
+    )
 
 
 def one_version(inventory: Inventory, view: View) -> Iterator[Line]:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from siasops.calendar import due
+from siasops.change.state import State
 from siasops.cluster.check import healthy
 from siasops.inventory import ROOT, Inventory
 from siasops.upgrade import check, wheels
@@ -98,6 +99,31 @@ def test_a_repository_that_was_not_proven_lately_is_a_no_go(
     found = list(check.restores(lab, hosts, now=1_000_000))  # type: ignore[arg-type]
     assert [line.ok for line in found] == good
     assert all(line.ok or f"--room {letter}" in line.action for line, letter in zip(found, "ab", strict=True))
+
+
+@pytest.mark.parametrize(
+    ("since", "found", "good"),
+    [
+        ([], ["15"], True),
+        ([], ["17"], False),
+        ([("postgres", "done")], ["17"], True),
+        ([("postgres", "done")], ["15"], False),
+        ([("postgres", "rolled back")], ["17"], False),
+        ([("postgres", "rolled back")], ["15"], True),
+        ([("release", "done")], ["17"], False),
+    ],
+)
+def test_a_migration_after_the_upgrade_is_no_doing_of_its(
+    lab: Inventory, monkeypatch: pytest.MonkeyPatch, since: list[tuple[Any, Any]], found: list[str], good: bool
+) -> None:
+    facts = {"from": "12", "to": "13", "postgresql": "15"}
+    past = [
+        State("1", "postgres", "lab", "before", {"to": "17"}, "", "done"),
+        State("2", "debian", "lab", "", facts, ""),
+    ]
+    past += [State("3", kind, "lab", "", {"to": "17"}, "", status) for kind, status in since]
+    monkeypatch.setattr(check.changes, "every", lambda _: past[::-1])
+    assert check._major(lab, facts, found).ok is good
 
 
 def test_the_calendar_is_asked_where_people_work(lab: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:

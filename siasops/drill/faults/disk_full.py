@@ -16,4 +16,4 @@ class DiskFull(SmallDisk):
     )
     spares = "the disk of the machine, and the standby"
     folder = "{data}"
-    spare_mb = 320
+    spare_mb = 160

@@ -48,11 +48,18 @@ class SmallDisk(Fault):
     """MiB that the small file system has beyond what it holds when it is made."""
 
     def unable(self, stage: Stage) -> str:
-        """Say so where no file system can be mounted."""
-        host = stage.inventory.group("databases")[0].name
+        """Say so where no file system can be mounted, or the folder would take more than half of a host's memory."""
+        databases = stage.inventory.group("databases")
         probe = "mkdir -p /run/sias-drill/try && mount -t tmpfs none /run/sias-drill/try && umount /run/sias-drill/try"
-        answer = stage.fleet.run(host, probe)
-        return super().unable(stage) or ("" if answer.ok else f"nothing can be mounted: {answer.stderr.strip()}")
+        answer = stage.fleet.run(databases[0].name, probe)
+        if not answer.ok:
+            return f"nothing can be mounted: {answer.stderr.strip()}"
+        for host in databases:
+            answer = stage.fleet.run(host.name, self._line("du -sm {folder} | cut -f1", stage), timeout=60.0, check=True)
+            need = int(answer.stdout.split()[0]) + self.spare_mb
+            if 2 * need > host.memory_mb:
+                return f"{host.name} has {host.memory_mb} MiB of memory, and half of it does not hold {need}: load fewer persons"
+        return super().unable(stage)
 
     def plan(self, stage: Stage, view: View) -> Plan:
         """Take the synchronous standby, which becomes the primary."""

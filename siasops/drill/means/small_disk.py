@@ -55,7 +55,9 @@ class SmallDisk(Fault):
         if not answer.ok:
             return f"nothing can be mounted: {answer.stderr.strip()}"
         for host in databases:
-            answer = stage.fleet.run(host.name, self._line("du -sm {folder} | cut -f1", stage), timeout=60.0, check=True)
+            answer = stage.fleet.run(
+                host.name, self._line("du -sm {folder} | cut -f1", stage), timeout=60.0, check=True
+            )
             need = int(answer.stdout.split()[0]) + self.spare_mb
             if 2 * need > host.memory_mb:
                 return f"{host.name} has {host.memory_mb} MiB of memory, and half of it does not hold {need}: load fewer persons"

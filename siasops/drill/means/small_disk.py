@@ -6,10 +6,11 @@ on the standby, at rest, and the primary is then switched over to it.
 
 from __future__ import annotations
 
+import json
 from typing import ClassVar
 
 from siasops import remote
-from siasops.cluster import switchover
+from siasops.cluster import instance, switchover
 from siasops.cluster.check import check, healthy
 from siasops.cluster.view import View, look
 from siasops.console import Progress
@@ -71,6 +72,10 @@ class SmallDisk(Fault):
         """Move its folder to the small file system, and the primary to it."""
         stage.fleet.run(plan["host"], self._line(MOVE, stage), timeout=120.0, check=True)
         _healthy(stage)
+        # PostgreSQL waits for it before Patroni says so to the quorum, without which nobody switches.
+        remote.wait_until(
+            lambda: _named(stage, plan["host"]), f"Patroni names {plan['host']} the standby", deadline=60.0
+        )
         room = stage.inventory.hosts[plan["host"]].room
         done = switchover.run(stage.inventory, room, dry=False, progress=Progress())
         if not done.held:
@@ -91,6 +96,14 @@ class SmallDisk(Fault):
 
     def _line(self, line: str, stage: Stage) -> str:
         return place(line.replace("{folder}", self.folder).replace("{spare}", f"{self.spare_mb}"), stage)
+
+
+def _named(stage: Stage, host: str) -> bool:
+    config = instance.learn(stage.inventory, stage.fleet).serving.config
+    answer = stage.fleet.run(host, ["patronictl", "-c", config, "list", "-f", "json"], timeout=30.0)
+    return answer.ok and any(
+        row["Member"] == host and row["Role"] == "Sync Standby" for row in json.loads(answer.stdout)
+    )
 
 
 def _healthy(stage: Stage) -> None:

@@ -176,8 +176,11 @@ class Paired:
     after: Sequence[float]
 
     def __str__(self) -> str:
-        before, after = percentile(self.before, 0.95), percentile(self.after, 0.95)
-        return f"{self.query}: p95 of {len(self.after)} runs {before:.2f} ms before, {after:.2f} ms after, {after / before:.2f}"
+        def told(share: float) -> str:
+            before, after = percentile(self.before, share), percentile(self.after, share)
+            return f"{before:.2f} ms before, {after:.2f} ms after, {after / before:.2f}"
+
+        return f"{self.query}: p50 of {len(self.after)} runs {told(0.5)}; p95 {told(0.95)}"
 
 
 def mixed(pairs: Iterable[Paired]) -> tuple[float, float]:

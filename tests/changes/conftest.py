@@ -81,6 +81,7 @@ def _amiss(inventory: Inventory, debian: str, postgresql: str) -> str:
         if (half := states.unfinished(inventory)) is not None:
             return f"{half.id} stands half-way"
         with remote.connect(inventory) as fleet:
+            fleet.rebuilt(inventory.hosts)  # since this process last looked
             if (found := debians(inventory, fleet)) != {debian}:
                 return f"Debian {found}"
             if (beside := instance.learn(inventory, fleet).beside) is not None:

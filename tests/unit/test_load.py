@@ -9,15 +9,18 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
+from siasops import inventory as facts
 from siasops.errors import UserError
 from siasops.inventory import ROOT, Inventory
-from siasops.load import compare, report, scenario
+from siasops.load import compare, report, run, scenario
 from siasops.load.resources import Usage, group_of
 from siasops.load.run import Result
 from siasops.load.samples import COLUMNS, Sample, longest_silence, percentile, read
@@ -156,6 +159,23 @@ def test_a_fault_is_judged_by_its_gaps_and_the_rest_of_the_run_by_its_latencies(
     ]
     slow_after = [replace(s, ended=s.ended + 3) if s.intended > FAULT.end else s for s in samples]
     assert verdict(planned, slow_after, fault=FAULT).word == "failed"
+
+
+def test_when_a_drill_broke_something_is_read_from_its_journal(tmp_path: Path) -> None:
+    lab = SimpleNamespace(var=tmp_path, objectives=facts.load(facts.resolve("lab")).objectives)
+    folder = tmp_path / "drills/20261128-224300-room-loss"
+    folder.mkdir(parents=True)
+    told = [
+        {"at": "2026-11-28T22:43:45+00:00", "event": "fault starts"},
+        {"at": "2026-11-28T22:44:05+00:00", "event": "converged"},
+        {"at": 510.88, "event": "sight", "leader": "db-a1"},
+    ]
+    (folder / "journal.jsonl").write_text("\n".join(map(json.dumps, told)), encoding="utf-8")
+    zero = datetime(2026, 11, 28, 22, 43, tzinfo=UTC).timestamp()
+    fault = run._fault(lab, "room-loss", zero, 300.0, 0)  # type: ignore[arg-type]
+    assert (fault.begin, fault.end, fault.write_gap) == (45.0, 65.0, lab.objectives["drills"]["room_loss"]["write_gap"])
+    with pytest.raises(UserError, match="broke nothing while load was offered"):
+        run._fault(lab, "room-loss", zero + 3600, 300.0, 0)  # type: ignore[arg-type] # it is an earlier run's
 
 
 def test_a_drill_that_lost_a_write_fails_the_load_test(planned: list[Arrival]) -> None:

@@ -187,6 +187,10 @@ def test_a_standby_counts_again_only_when_it_has_caught_up(
     assert hosts.position("db-b1", "nosync.*/d'") < hosts.position("app-a1", "pg_replicas/db-b1 state ready")
     started = [line.split()[-1] for host, line in hosts.told("systemctl start") if host == "db-b1"]
     assert started == list(reversed(absence.services(lab, lab.hosts["db-b1"])))
+    enabled = [
+        line.split("enable --quiet ")[1].split(";")[0] for host, line in hosts.told("enable --quiet") if host == "db-b1"
+    ]
+    assert enabled == started, "what an interrupted upgrade disabled would not start at the next boot"
     assert hosts.log[-1] == ("db-b1", f"rm -f {absence.MARK}")
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 from django.utils import timezone
+from django.utils.timezone import localdate
 from sias.habilitations.models import Assignment, BreakGlass, ConfidentialPerson
 from sias.history.models import Change
 from sias.journal.access import Action, record_access
@@ -13,8 +14,6 @@ from sias.repertoire.models import Person
 from sias.tasks.models import Task
 
 from tests.conftest import make_agent
-
-TODAY = timezone.localdate()
 
 
 def fresh(*profiles: str, **where: str):
@@ -37,8 +36,8 @@ def asked(of, **changes: str) -> dict:
         "profile": "TS",
         "territory": "UTAS-METZ",
         "service": "",
-        "since": f"{TODAY:%d/%m/%Y}",
-        "until": f"{TODAY + timedelta(days=90):%d/%m/%Y}",
+        "since": f"{localdate():%d/%m/%Y}",
+        "until": f"{localdate() + timedelta(days=90):%d/%m/%Y}",
         "reason": "arrivée dans le service",
     } | changes
 
@@ -61,8 +60,8 @@ def test_a_right_counts_once_another_administrator_validated_it():
         ({"agent": "personne-d-ici"}, "Aucun agent actif"),
         ({"territory": "UTAS-PARIS"}, "Aucun territoire"),
         ({"service": "RIEN"}, "Aucun service"),
-        ({"until": f"{TODAY + timedelta(days=900):%d/%m/%Y}"}, "Un an au plus"),
-        ({"until": f"{TODAY:%d/%m/%Y}"}, "La fin doit suivre"),
+        ({"until": f"{localdate() + timedelta(days=900):%d/%m/%Y}"}, "Un an au plus"),
+        ({"until": f"{localdate():%d/%m/%Y}"}, "La fin doit suivre"),
         ({"until": "31/02/2027"}, "31/12/2026"),
         ({"reason": ""}, "obligatoire"),
     ],
@@ -91,7 +90,9 @@ def test_a_review_keeps_for_a_year_or_ends_today(decision, status):
     agent = fresh("TS")
     held = Assignment.objects.get(agent=agent)
     old = timezone.now() - timedelta(days=300)
-    Assignment.objects.filter(pk=held.pk).update(since=old.date(), validated_at=old, until=TODAY + timedelta(days=20))
+    Assignment.objects.filter(pk=held.pk).update(
+        since=old.date(), validated_at=old, until=localdate() + timedelta(days=20)
+    )
     officer = browser(fresh("DP"))
     for shown in ("revoir", "finir"):
         assert agent.username in officer.get("/habilitations/", {"voir": shown}).content.decode()

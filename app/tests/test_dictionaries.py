@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import IntegrityError, transaction
 from django.test import Client
-from django.utils import timezone
+from django.utils.timezone import localdate
 from sias.accounts.models import Posting
 from sias.accounts.postings import settle
 from sias.dictionaries.catalogue import DICTIONARIES
@@ -21,8 +21,6 @@ from sias.repertoire.models import Person
 from sias.socle.models import BudgetLine, Service, Territory, TerritoryCommune
 
 from tests.conftest import make_agent, sign_in
-
-TODAY = timezone.localdate()
 
 
 def word() -> str:
@@ -40,13 +38,13 @@ def post(client: Client, path: str, **data: object):
     return client.post(path, {"idempotency_key": uuid.uuid4().hex, **data})
 
 
-def drop(client: Client, dictionary: str, content: str | bytes, since: date = TODAY, **more: object):
+def drop(client: Client, dictionary: str, content: str | bytes, since: date | None = None, **more: object):
     content = content.encode() if isinstance(content, str) else content
     return post(
         client,
         f"/dictionnaires/{dictionary}/importer/",
         fichier=SimpleUploadedFile("fichier.csv", content),
-        since=f"{since:%d/%m/%Y}",
+        since=f"{since or localdate():%d/%m/%Y}",
         **more,
     )
 
@@ -144,24 +142,24 @@ def test_a_new_version_leaves_yesterday_as_it_was(administrator):
     assert post(administrator, f"{path}modifier/", **form).status_code == 302
     versions = list(Service.objects.filter(code=made.code).order_by("since"))
     assert [(one.name, one.since, one.until) for one in versions] == [
-        ("Cellule d'essai", made.since, TODAY),
-        ("Cellule renommée", TODAY, None),
+        ("Cellule d'essai", made.since, localdate()),
+        ("Cellule renommée", localdate(), None),
     ]
-    yesterday = f"{TODAY - timedelta(days=1):%d/%m/%Y}"
+    yesterday = f"{localdate() - timedelta(days=1):%d/%m/%Y}"
     assert "Cellule d'essai" in text(administrator.get("/dictionnaires/services/", {"q": made.code, "jour": yesterday}))
     assert "Cellule renommée" in text(administrator.get("/dictionnaires/services/", {"q": made.code}))
     assert Change.objects.filter(table_name="socle_service", row_id=str(made.pk)).exists()
 
 
 def test_a_version_that_begins_the_same_day_is_corrected(administrator):
-    made = service(since=TODAY)
+    made = service(since=localdate())
     path = f"/dictionnaires/services/entree/{made.code}/modifier/"
     assert post(administrator, path, **entry_form(administrator, path) | {"name": "Corrigée"}).status_code == 302
-    assert list(Service.objects.filter(code=made.code).values_list("name", "since")) == [("Corrigée", TODAY)]
+    assert list(Service.objects.filter(code=made.code).values_list("name", "since")) == [("Corrigée", localdate())]
 
 
 def test_a_change_may_be_prepared(administrator):
-    made, later = service(), TODAY + timedelta(days=30)
+    made, later = service(), localdate() + timedelta(days=30)
     path = f"/dictionnaires/services/entree/{made.code}/modifier/"
     form = entry_form(administrator, path) | {"name": "Demain", "since": f"{later:%d/%m/%Y}"}
     assert post(administrator, path, **form).status_code == 302
@@ -176,7 +174,7 @@ def test_a_change_may_be_prepared(administrator):
         ({"name": ""}, "obligatoire"),
         ({"since": "31/02/2026"}, "31/12/2026"),
         ({"since": "01/01/1850"}, "À deux ans d'aujourd'hui"),
-        ({"until": f"{TODAY:%d/%m/%Y}"}, "La fin doit suivre le début"),
+        ({"until": f"{localdate():%d/%m/%Y}"}, "La fin doit suivre le début"),
         ({"territory": "UTAS-PARIS"}, "n'est pas au dictionnaire"),
     ],
 )
@@ -214,7 +212,7 @@ def test_two_who_edit_an_entry_do_not_overwrite_each_other(administrator):
 
 def test_a_key_is_created_once(administrator):
     made = service()
-    form = {"code": made.code, "name": "Autre", "kind": "cellule", "since": f"{TODAY:%d/%m/%Y}"}
+    form = {"code": made.code, "name": "Autre", "kind": "cellule", "since": f"{localdate():%d/%m/%Y}"}
     response = post(administrator, "/dictionnaires/services/nouvelle/", **form)
     assert response.status_code == 422
     assert "existe déjà" in text(response)
@@ -224,20 +222,20 @@ def test_a_key_is_created_once(administrator):
 def test_an_entry_is_ended_unless_something_hangs_on_it(administrator):
     top = service()
     below = service(parent=top.code)
-    day = {"day": f"{TODAY:%d/%m/%Y}"}
+    day = {"day": f"{localdate():%d/%m/%Y}"}
     refused = post(administrator, f"/dictionnaires/services/entree/{top.code}/fermer/", **day)
     assert refused.status_code == 422
     assert "services (1)" in text(refused)
     assert post(administrator, f"/dictionnaires/services/entree/{below.code}/fermer/", **day).status_code == 302
     assert post(administrator, f"/dictionnaires/services/entree/{top.code}/fermer/", **day).status_code == 302
     assert not Service.objects.on().filter(code__in=[top.code, below.code]).exists()
-    assert Service.objects.on(TODAY - timedelta(days=1)).filter(code=top.code).exists()
+    assert Service.objects.on(localdate() - timedelta(days=1)).filter(code=top.code).exists()
 
 
 def test_the_database_refuses_two_versions_at_a_time():
     made = service()
     with pytest.raises(IntegrityError, match="one_version"), transaction.atomic():
-        service(code=made.code, since=TODAY)
+        service(code=made.code, since=localdate())
 
 
 def test_a_nature_and_a_function_may_bear_the_same_code():
@@ -409,7 +407,7 @@ def test_a_complete_list_ends_what_it_does_not_name_but_never_much_without_being
         assert BudgetLine.objects.on().filter(kind=axis).count() == ended
         assert post(administrator, path, decision="appliquer", certain="oui").status_code == 302
         assert not BudgetLine.objects.on().filter(kind=axis).exists()
-        assert BudgetLine.objects.on(TODAY - timedelta(days=1)).filter(kind=axis).exists()
+        assert BudgetLine.objects.on(localdate() - timedelta(days=1)).filter(kind=axis).exists()
         transaction.set_rollback(True)
 
 
@@ -436,7 +434,7 @@ def test_agents_are_imported_with_their_postings_and_cannot_sign_in_by_themselve
     assert agent.service == "UTAS de Metz"
     assert not agent.has_usable_password()
     assert not can(agent, "repertoire", "rechercher")
-    moved = TODAY + timedelta(days=10)
+    moved = localdate() + timedelta(days=10)
     content = content.replace("UTAS-METZ", "UTAS-WOIPPY")
     batch = staged(administrator, "agents", content, since=moved)
     post(administrator, f"/dictionnaires/imports/{batch.pk}/appliquer/", decision="appliquer")
@@ -455,14 +453,14 @@ def test_agents_are_imported_with_their_postings_and_cannot_sign_in_by_themselve
 
 def test_an_agent_is_in_one_service_at_a_time():
     agent = make_agent(word().lower())
-    Posting.objects.create(agent=agent, service="DG", since=TODAY)
+    Posting.objects.create(agent=agent, service="DG", since=localdate())
     with pytest.raises(IntegrityError, match="one_at_a_time"), transaction.atomic():
-        Posting.objects.create(agent=agent, service="DPA", since=TODAY + timedelta(days=3))
+        Posting.objects.create(agent=agent, service="DPA", since=localdate() + timedelta(days=3))
 
 
 def test_an_agent_whose_posting_ended_is_in_no_service():
     agent = make_agent(word().lower(), service="Direction de la Politique de l'Autonomie")
-    Posting.objects.create(agent=agent, service="DPA", since=TODAY - timedelta(days=9), until=TODAY)
+    Posting.objects.create(agent=agent, service="DPA", since=localdate() - timedelta(days=9), until=localdate())
     settle()
     agent.refresh_from_db()
     assert agent.service == ""

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 import pytest
 from django.db import IntegrityError, connection, transaction
-from django.utils import timezone
+from django.utils.timezone import localdate
 from sias.crossdomain import services as crossdomain
 from sias.crossdomain.models import Involvement
 from sias.habilitations.protection import acting_for_nobody
@@ -15,8 +15,6 @@ from sias.tasks.models import Absence, Task
 
 from tests.conftest import make_agent, sign_in
 from tests.test_persons import text
-
-TODAY = timezone.localdate()
 
 
 @pytest.fixture
@@ -106,8 +104,8 @@ def test_a_substitute_sees_and_does_the_tasks_of_the_absent(service):
     answer = sign_in(one.username).post(
         "/taches/absences/",
         {
-            "since": TODAY.strftime("%d/%m/%Y"),
-            "until": (TODAY + timedelta(days=7)).strftime("%d/%m/%Y"),
+            "since": localdate().strftime("%d/%m/%Y"),
+            "until": (localdate() + timedelta(days=7)).strftime("%d/%m/%Y"),
             "substitute": two.username,
             "idempotency_key": uuid.uuid4().hex,
         },
@@ -139,7 +137,7 @@ def test_an_absence_that_makes_no_sense_is_refused(client, change, words):
 def test_a_late_task_is_shown_to_the_whole_service_once(service):
     one, two = service
     for days, title in ((10, "Très en retard"), (1, "Un peu en retard")):
-        services.push("essai", title, assignee=one, due=TODAY - timedelta(days=days))
+        services.push("essai", title, assignee=one, due=localdate() - timedelta(days=days))
     with transaction.atomic():
         duties.escalate_late()
     page = sign_in(two.username).get("/taches/?boite=retard").content.decode()
@@ -162,7 +160,7 @@ def test_an_application_corrects_and_closes_its_own_task(service):
 
 def test_a_declared_kind_gives_the_due_date(service):
     services.register("essai-delai", "Essai", days=30)
-    assert services.push("essai-delai", "Un mois", service=service[0].service).due == TODAY + timedelta(days=30)
+    assert services.push("essai-delai", "Un mois", service=service[0].service).due == localdate() + timedelta(days=30)
 
 
 def test_a_task_without_a_box_is_refused():

@@ -3,6 +3,7 @@
 from datetime import date
 
 from django import forms
+from django.utils import timezone
 
 from sias.households.models import Move
 
@@ -66,6 +67,6 @@ class PastForm(forms.Form):
     def clean_le(self) -> date:
         """History knows no future."""
         day = self.cleaned_data["le"]
-        if day > date.today():  # noqa: DTZ011 - a civil date
+        if day > timezone.localdate():
             raise forms.ValidationError("Cette date est dans le futur.")
         return day

@@ -3,6 +3,7 @@
 from datetime import date, timedelta
 
 from django import forms
+from django.utils import timezone
 
 from sias.notes.models import Note
 
@@ -48,14 +49,14 @@ class NoteForm(forms.Form):
     def clean_happened_on(self) -> date:
         """Nothing that is noted lies ahead."""
         day = self.cleaned_data["happened_on"]
-        if not date(1900, 1, 1) <= day <= date.today():  # noqa: DTZ011 - a civil date
+        if not date(1900, 1, 1) <= day <= timezone.localdate():
             raise forms.ValidationError("La date ne peut pas être dans le futur.")
         return day
 
     def clean(self) -> dict:
         """An alert is pinned, for a time."""
         data = super().clean()
-        today = date.today()  # noqa: DTZ011 - a civil date
+        today = timezone.localdate()
         if data.get("kind") == Note.Kind.ALERT and not data.get("pinned_until") and "pinned_until" not in self.errors:
             data["pinned_until"] = today + PINNED
         if data.get("pinned_until") and data["pinned_until"] > today + timedelta(days=366):

@@ -4,6 +4,7 @@ import re
 from datetime import date
 
 from django import forms
+from django.utils import timezone
 
 from sias.repertoire import nir
 from sias.repertoire.models import Sex
@@ -94,7 +95,7 @@ class PersonForm(forms.Form):
     def clean_birth_date(self) -> date:
         """Refuse a date that nobody alive has."""
         born = self.cleaned_data["birth_date"]
-        if not date(1900, 1, 1) <= born <= date.today():  # noqa: DTZ011 - a civil date
+        if not date(1900, 1, 1) <= born <= timezone.localdate():
             raise forms.ValidationError("La date de naissance doit être entre 1900 et aujourd'hui.")
         return born
 

@@ -5,6 +5,7 @@ from datetime import date
 from django.conf import settings
 from django.db import models
 from django.urls import reverse
+from django.utils import timezone
 
 from sias.repertoire import names, nir
 from sias.socle.models import Commune
@@ -140,7 +141,7 @@ class Person(models.Model):
 
     def age(self, on: date | None = None) -> int:
         """Years on a day (today by default)."""
-        on = on or date.today()  # noqa: DTZ011 - a civil date, the server's zone is Paris
+        on = on or timezone.localdate()
         return on.year - self.birth_date.year - ((on.month, on.day) < (self.birth_date.month, self.birth_date.day))
 
     @property

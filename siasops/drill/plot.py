@@ -25,6 +25,8 @@ TICKS = 18
 """How many labels fit below the axis."""
 LATENCIES = (0.01, 0.1, 1.0, 10.0)
 """Lines of the latency lane, seconds, logarithmic."""
+REDUNDANCY = {True: ("redundant", "redundant"), False: ("single", "not redundant"), None: ("unseen", "not seen")}
+"""The class and the words of what a look saw."""
 
 
 class Plot:
@@ -284,10 +286,9 @@ def _leaders(plot: Plot, result: Result, sights: Sequence[Sight]) -> None:
     top, _ = plot.lane("Redundancy", "of the database", 16)
     changes = [s for i, s in enumerate(sights) if i == 0 or s.redundant != sights[i - 1].redundant]
     for now, after in pairwise([*changes, *sights[-1:]]):
-        css = "redundant" if now.redundant else "single"
+        css, said = REDUNDANCY[now.redundant]
         if plot.start < after.at - zero and now.at - zero < plot.end:
-            said = f"{'redundant' if now.redundant else 'not redundant'} from {now.at - zero:+.1f} s"
-            plot.rect((now.at - zero, top + 2, after.at - zero, 12), css, said)
+            plot.rect((now.at - zero, top + 2, after.at - zero, 12), css, f"{said} from {now.at - zero:+.1f} s")
 
 
 def _axis(plot: Plot, zero: str) -> None:

@@ -149,6 +149,7 @@ svg .http-ok { fill:var(--hush) } svg .http-slow { fill:var(--warn) } svg .http-
 svg .doc-ok { fill:var(--good) } svg .unknown { fill:var(--warn) } svg .refused { fill:var(--bad) }
 svg .leader { opacity:.85 } svg .leader-0 { fill:var(--a) } svg .leader-1 { fill:var(--b) } svg .leader-2 { fill:var(--good) }
 svg .leader-3 { fill:var(--hush) } svg .redundant { fill:var(--good) } svg .single { fill:var(--warn) }
+svg .unseen { fill:var(--rule) }
 .key { display:flex; flex-wrap:wrap; gap:6px 20px; margin:14px 0 0; padding:0; list-style:none; font-size:13px;
   color:var(--soft) } .key i { display:inline-block; width:12px; height:12px; border-radius:3px; margin-right:6px;
   vertical-align:-1px }

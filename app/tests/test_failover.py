@@ -11,6 +11,7 @@ from django.db import connections, transaction
 from django.test import override_settings
 from sias.platform import failover
 from sias.platform.outage import Outcome, is_transient, worth_a_retry
+from sias.platform.postgresql import base
 from sias.platform.postgresql.base import DatabaseWrapper, UnacknowledgedCommitError
 from sias.repertoire import services
 from sias.repertoire.models import Person
@@ -259,6 +260,50 @@ def test_statements_do_have_a_time_out(agent):
         cursor.execute("SELECT pg_sleep(5)")
     assert is_transient(raised.value)
     assert not worth_a_retry(raised.value)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the engine itself asks the server, one entry per round trip."""
+    said, real = [], base.ask
+    monkeypatch.setattr(base, "ask", lambda link, query, *rest: said.append(query.decode()) or real(link, query, *rest))
+    return said
+
+
+def test_a_transaction_begins_and_proves_its_connection_in_one_round_trip(asked):
+    connection = connections["default"]
+    connection.ensure_connection()
+    connection.close_if_unusable_or_obsolete()  # what Django does at the start of a request
+    asked.clear()
+    with transaction.atomic():
+        assert show("lock_timeout") == "5s"
+    assert len(asked) == 1
+    assert asked[0].startswith("BEGIN; SET LOCAL")
+    assert base.CHECK.decode() in asked[0]
+
+
+def test_a_reading_asks_in_the_same_round_trip_whether_the_replica_knows_the_browsers_write(client, identity, asked):
+    assert client.post("/personnes/nouvelle/", identity).status_code == 302
+    asked.clear()
+    assert client.get("/repertoire/?q=muller").status_code == 200
+    reading = [said for said in asked if "READ ONLY" in said]
+    assert len(reading) == 1
+    assert reading[0].startswith("BEGIN READ ONLY; SET LOCAL")
+    assert "pg_last_wal_replay_lsn() >=" in reading[0]
+
+
+def test_a_transaction_on_a_server_that_was_fenced_meanwhile_fails_and_leaves_nothing_open(cluster):
+    connection = connections["default"]
+    connection.ensure_connection()
+    cluster.set(default_transaction_read_only="on")
+    try:
+        with pytest.raises(Exception, match="not the primary, or fenced"), transaction.atomic():
+            pass
+        assert connection.connection is None
+    finally:
+        cluster.set(default_transaction_read_only="")
+    with transaction.atomic():
+        assert show("transaction_read_only") == "off"
 
 
 def test_time_outs_end_with_their_transaction():

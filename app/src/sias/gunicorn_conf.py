@@ -7,6 +7,7 @@ Environment: SIAS_WEB_WORKERS (processes, 2), SIAS_WEB_THREADS (per process, 16)
 and of the metrics, /run/sias-web), SIAS_WEB_BIND (instead of the socket, for a workstation).
 """
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -42,6 +43,9 @@ def post_worker_init(worker) -> None:  # noqa: D103 - gunicorn's hook
     from sias.platform.warm import warm  # noqa: PLC0415 - after the application
 
     worker.log.info("%d pages prepared", warm())
+    # What is loaded now stays: the collector need not walk over it again and again.
+    gc.collect()
+    gc.freeze()
 
 
 def child_exit(server, worker) -> None:  # noqa: ARG001, D103 - gunicorn's hook

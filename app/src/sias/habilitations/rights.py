@@ -48,7 +48,11 @@ SELECT json_build_object(
   'opened', (SELECT coalesce(json_agg(DISTINCT person_id), '[]') FROM habilitations_breakglass
               WHERE agent_id = %(agent)s AND until > now()))::text
 """
-
+# Asked for nearly every page: written out, since building it would cost more than answering it.
+_HIDDEN = """
+SELECT person_id FROM habilitations_confidentialperson c WHERE person_id = ANY(%(persons)s) AND NOT EXISTS (
+  SELECT FROM habilitations_confidentialperson_allowed WHERE confidentialperson_id = c.id AND agent_id = %(agent)s)
+"""
 
 # Actions that change what concerns a person; whatever the rights, a guard of a module may forbid them.
 CHANGES = {"creer", "modifier", "deplacer", "fusionner", "noter", "orienter"}
@@ -87,6 +91,7 @@ class Rights:
     held: list[dict]
     opened: set[int]
     _hidden: dict[int, bool] = field(default_factory=dict)
+    _reach: dict[tuple[str, str], Reach] = field(default_factory=dict)
 
     @cached_property
     def profiles(self) -> list[str]:
@@ -95,6 +100,11 @@ class Rights:
 
     def reach(self, domain: str, action: str) -> Reach:
         """Return how far the action goes. Raises LookupError when no table declares it: a defect, not a refusal."""
+        if (domain, action) not in self._reach:
+            self._reach[domain, action] = self._sum(domain, action)
+        return self._reach[domain, action]
+
+    def _sum(self, domain: str, action: str) -> Reach:
         if not table().knows(domain, action):
             raise LookupError(f"no habilitations.toml declares {domain}.{action}")
         reach = Reach()
@@ -121,11 +131,9 @@ class Rights:
         """Return which of the persons are confidential and not open to this agent; one query for all."""
         wanted = set(persons)
         if unknown := wanted - self._hidden.keys():
-            closed = set(
-                ConfidentialPerson.objects.filter(person_id__in=unknown)
-                .exclude(allowed=self.agent.pk)
-                .values_list("person_id", flat=True)
-            )
+            with connections[reads()].cursor() as cursor:
+                cursor.execute(_HIDDEN, {"persons": list(unknown), "agent": self.agent.pk})
+                closed = {person for (person,) in cursor.fetchall()}
             self._hidden |= {person: person in closed for person in unknown}
         return {person for person in wanted if self._hidden[person] and person not in self.opened}
 

@@ -125,9 +125,9 @@ class FailoverMiddleware:
         connection = connections[alias]
         connection.commit_in_doubt = False
         try:
+            connection.wanted, connection.replayed = _position(request) if alias == "replica" else None, False
             with reading_from(alias, only_reads=only_reads), transaction.atomic(using=alias):
-                if alias == "replica":
-                    _be_read_only(connection, request)
+                _wait_for_replay(connection)
                 response = self.get_response(request)
                 failure = getattr(response, "sias_failure", None)
                 if failure is not None or response.status_code >= HTTPStatus.BAD_REQUEST:
@@ -152,20 +152,26 @@ class FailoverMiddleware:
         return response, None, False
 
 
-def _be_read_only(connection, request: HttpRequest) -> None:
-    """Forbid writes and make sure that the replica has what this browser last wrote."""
+def _position(request: HttpRequest) -> str | None:
+    """Return how far the database was after this browser's last write."""
     position = request.get_signed_cookie(POSITION_COOKIE, default="", salt=POSITION_COOKIE, max_age=POSITION_AGE)
-    position = position if _POSITION.match(position) else ""
+    return position if _POSITION.match(position) else None
+
+
+def _wait_for_replay(connection) -> None:
+    """Make sure that the replica has what this browser last wrote; its BEGIN has asked already."""
+    if not connection.wanted or connection.replayed:
+        return
+    deadline = time.monotonic() + REPLAY_WAIT
     with connection.cursor() as cursor:
-        cursor.execute("SET TRANSACTION READ ONLY")
-        deadline = time.monotonic() + REPLAY_WAIT
-        while position:
-            cursor.execute("SELECT NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= %s::pg_lsn", [position])
+        while time.monotonic() <= deadline:
+            time.sleep(0.02)  # between questions inside a deadline
+            cursor.execute(
+                "SELECT NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= %s::pg_lsn", [connection.wanted]
+            )
             if cursor.fetchone()[0]:
                 return
-            if time.monotonic() > deadline:
-                raise ReplicaBehindError(f"not yet at {position}")
-            time.sleep(0.02)  # between questions inside a deadline
+    raise ReplicaBehindError(f"not yet at {connection.wanted}")
 
 
 def _rewind(request: HttpRequest, pristine: dict, meta: dict) -> None:

@@ -2,13 +2,13 @@
 
 Why not psycopg_pool, nor Django's `OPTIONS["pool"]`: PgBouncer already is the pool, a Unix socket away; after a failed
 connection psycopg_pool waits 1, 2, 4, 8 s, longer than the failover itself; and Django 5.2 refuses a `check`. Each
-thread keeps one connection, proves at the start of a request that it leads to a primary (a bare `SELECT 1` would accept
+thread keeps one connection, proves with the BEGIN of a request that it leads to a primary (a bare `SELECT 1` would accept
 a demoted one), and asks for another until a short deadline.
 
 What else differs from Django's engine:
 
 * each transaction starts with its own statement and lock time-outs and with what row-level security must know of the
-  agent (`SET LOCAL`: safe under transaction pooling; see session.py);
+  agent (`SET LOCAL`: safe under transaction pooling; see session.py), all of it and the proof in one round trip;
 * COMMIT has none: a statement_timeout that fires while the commit waits for the other room would cancel the wait, and
   the row would stay in one room only;
 * a COMMIT answered with a WARNING of such a cancelled wait is not acknowledged: UnacknowledgedCommitError;
@@ -34,29 +34,34 @@ class UnacknowledgedCommitError(OperationalError):
     """The row is durable here, but the other room has not confirmed: the write is not acknowledged."""
 
 
-def ask(connection: psycopg.Connection, query: bytes, seconds: float) -> list[bytes | None]:
-    """Return the first row of `query`, or raise psycopg.OperationalError after `seconds`.
+def ask(connection: psycopg.Connection, query: bytes, seconds: float | None) -> list[bytes | None]:
+    """Return the last row of `query` (one statement or several), or raise psycopg.OperationalError after `seconds`.
 
-    PgBouncer accepts a query while it has no server and answers minutes later; libpq has no time-out for that.
+    PgBouncer accepts a query while it has no server and answers minutes later; libpq has no time-out for that. None
+    waits as long as PgBouncer does.
     """
     link = connection.pgconn
-    deadline = time.monotonic() + seconds
+    deadline = None if seconds is None else time.monotonic() + seconds
     link.send_query(query)
     poller = select.poll()
+    row: list[bytes | None] | None = None
     while True:
         pending = link.flush()
         poller.register(link.socket, select.POLLIN | (select.POLLOUT if pending else 0))
-        if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        if not poller.poll(left):
             raise psycopg.OperationalError(f"the database gave no answer within {seconds} s")
         link.consume_input()
-        if not link.is_busy():
-            break
-    result = link.get_result()
-    while link.get_result() is not None:
-        pass
-    if result is None or result.status != pq.ExecStatus.TUPLES_OK:
-        raise psycopg.OperationalError(result.get_error_message() if result else "the database closed the connection")
-    return [result.get_value(0, column) for column in range(result.nfields)]
+        while not link.is_busy():
+            result = link.get_result()
+            if result is None:
+                if row is None:
+                    raise psycopg.OperationalError("the database closed the connection")
+                return row
+            if result.status == pq.ExecStatus.TUPLES_OK:
+                row = [result.get_value(0, column) for column in range(result.nfields)]
+            elif result.status != pq.ExecStatus.COMMAND_OK:
+                raise psycopg.errors.error_from_result(result)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -68,6 +73,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self.commit_in_doubt = False  # COMMIT was sent and nothing came back yet
         self.deadline: float | None = None  # time.monotonic() until which a connection is worth waiting for
         self.position: str | None = None  # write-ahead log position after the last COMMIT of this connection
+        self.wanted: str | None = None  # position that a replica must have replayed for what is read now
+        self.replayed = False  # whether it had when the transaction began
+        self._due = False  # the next BEGIN has to prove the connection
 
     @property
     def require_primary(self) -> bool:
@@ -102,12 +110,18 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 return connection
 
     def _prove(self, connection: psycopg.Connection) -> None:
+        self._judge(ask(connection, CHECK, self._patience()))
+
+    def _patience(self) -> float:
         # Who needs the primary waits in PgBouncer's queue as long as the request may: a connection that is given up
         # earlier only costs another handshake, on a host that is short of time already.
         seconds = settings.SIAS_CHECK_TIMEOUT
         if self.require_primary and self.deadline is not None:
             seconds = max(seconds, self.deadline - time.monotonic())
-        recovering, read_only = ask(connection, CHECK, seconds)
+        return seconds
+
+    def _judge(self, row: list[bytes | None]) -> None:
+        recovering, read_only = row[:2]
         if self.require_primary and (recovering == b"t" or read_only == b"t"):
             raise psycopg.errors.CannotConnectNow("the server answers but cannot write: not the primary, or fenced")
 
@@ -125,21 +139,57 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if self.commit_in_doubt and diagnostic.severity_nonlocalized == "WARNING" and diagnostic.sqlstate == "01000":
             self.commit_warning = diagnostic.message_primary
 
+    def set_autocommit(self, autocommit: bool, *args: object, **kwargs: object) -> None:
+        """Let the BEGIN of a transaction prove the connection, where Django asks first and begins then."""
+        if not autocommit and self.health_check_enabled and not self.health_check_done:
+            self._due = self.health_check_done = True
+        try:
+            super().set_autocommit(autocommit, *args, **kwargs)
+        finally:
+            self._due = False
+
     def _set_autocommit(self, autocommit: bool) -> None:
         super()._set_autocommit(autocommit)
-        if not autocommit:
-            self.commit_in_doubt = False
-            # Server processes of PgBouncer are shared: only what ends with the transaction may be set.
-            with self.wrap_database_errors:
-                self.connection.execute(
-                    sql.SQL("; ").join(
-                        [
-                            sql.SQL("SET LOCAL statement_timeout = {}").format(int(settings.SIAS_STATEMENT_TIMEOUT)),
-                            sql.SQL("SET LOCAL lock_timeout = {}").format(int(settings.SIAS_LOCK_TIMEOUT)),
-                            *session.statements(),
-                        ]
-                    )
-                )
+        if autocommit:
+            return
+        self.commit_in_doubt = False
+        due = self._due
+        with self.wrap_database_errors:
+            try:
+                self._begin(self._patience() if due else None)
+            except psycopg.Error:
+                self.close()  # a transaction may be open in it
+                if not due:
+                    raise
+                self.connect()
+                super()._set_autocommit(False)
+                self._begin(None)
+
+    def _begin(self, seconds: float | None) -> None:
+        """Open the transaction in one round trip: its limits, its agent, the proof, and what a replica has replayed.
+
+        Server processes of PgBouncer are shared: only what ends with the transaction may be set.
+        """
+        proof = sql.SQL(CHECK.decode())
+        if self.wanted and not self.require_primary:
+            proof += sql.SQL(", NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= {}::pg_lsn").format(self.wanted)
+        row = ask(
+            self.connection,
+            sql.SQL("; ")
+            .join(
+                [
+                    sql.SQL("BEGIN" if self.require_primary else "BEGIN READ ONLY"),
+                    sql.SQL("SET LOCAL statement_timeout = {}").format(int(settings.SIAS_STATEMENT_TIMEOUT)),
+                    sql.SQL("SET LOCAL lock_timeout = {}").format(int(settings.SIAS_LOCK_TIMEOUT)),
+                    *session.statements(),
+                    proof,
+                ]
+            )
+            .as_bytes(self.connection),
+            seconds,
+        )
+        self._judge(row)
+        self.replayed = row[2:] == [b"t"]
 
     def say_settings(self) -> None:
         """Repeat the thread's settings in the transaction that is already open."""

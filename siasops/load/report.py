@@ -175,7 +175,8 @@ def timeline(
     if result.fault:
         plot.rect((result.fault.begin, 30, result.fault.end, plot.y - 30), "gap", f"drill {result.fault.name}")
     _traces(plot, "Processor", "cores in use", {g: [(u.at, u.cores.get(g, 0.0)) for u in usages] for g in groups}, 90)
-    machine = {"processor": [(u.at, u.busy) for u in usages], "memory": [(u.at, u.memory) for u in usages],
+    machine = {"processor": [(u.at, u.busy) for u in usages], "waiting for it": [(u.at, u.queued) for u in usages],
+               "memory": [(u.at, u.memory) for u in usages],
                "waiting for disk": [(u.at, u.iowait) for u in usages]}  # fmt: skip
     _traces(plot, "Machine", "share in use", machine, 50)
     for what, series in seen.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
@@ -28,7 +29,11 @@ EVERY = 2.0
 
 @dataclass(frozen=True)
 class Usage:
-    """Processor use between two looks. `cores`: by group, 1.0 being one core; `busiest_worker`: of one generator process."""
+    """Processor use between two looks. `cores`: by group, 1.0 being one core; `busiest_worker`: of one generator process.
+
+    `queued`: share of the time in which something that could run waited for a processor (Linux's pressure stall
+    information, "some"; 0 where the kernel keeps none).
+    """
 
     at: float
     cores: dict[str, float]
@@ -38,6 +43,18 @@ class Usage:
     memory: float
     """Share of memory in use."""
     busiest_worker: float = 0.0
+    queued: float = 0.0
+
+
+PRESSURE = Path("/proc/pressure/cpu")
+
+
+def waited() -> float:
+    """Return the seconds, since the machine started, in which something waited for a processor."""
+    try:
+        return int(PRESSURE.read_text(encoding="ascii").split("total=", 1)[1].split()[0]) / 1e6
+    except OSError:
+        return 0.0
 
 
 def group_of(name: str, command: str) -> str:
@@ -68,11 +85,12 @@ class Sampler:
 
     def _run(self) -> None:
         before, groups = self._look({})
-        moment = time.monotonic()
+        moment, queued = time.monotonic(), waited()
         psutil.cpu_times_percent()
         while not self._stop.wait(EVERY):
             now, groups = self._look(groups)
             span, moment = time.monotonic() - moment, time.monotonic()
+            waiting, queued = waited() - queued, waited()
             cores: dict[str, float] = {}
             busiest = 0.0
             for pid, seconds in now.items():
@@ -84,7 +102,7 @@ class Sampler:
             self.usages.append(
                 Usage(
                     time.time() - self.zero, cores, 1 - (whole.idle + whole.iowait) / 100, whole.iowait / 100,
-                    psutil.virtual_memory().percent / 100, busiest,
+                    psutil.virtual_memory().percent / 100, busiest, min(1.0, waiting / span),
                 )
             )  # fmt: skip
             before = now

@@ -15,6 +15,8 @@ WORKER_LIMIT = 0.9
 """Cores that one process of the generator may use: it has one, and must never be what is measured."""
 MACHINE_LIMIT = 0.85
 """Share of all cores from which the processor is the limit."""
+QUEUED_LIMIT = 0.5
+"""Share of the time in which somebody waited for a processor, from which it is the limit too: requests come in bursts."""
 FEW = 20
 """Requests below which a 95th percentile says nothing."""
 
@@ -94,8 +96,7 @@ def judge(
         knee: whether the highest phase that holds is wanted, instead of all of them holding.
         fault: what was broken meanwhile; latencies within it are shown and not judged, its gaps are.
     """
-    verdict = Verdict(valid=True, complaints=_complaints(planned, samples, usages, objectives))
-    verdict.valid = not verdict.complaints
+    verdict = Verdict(valid=True, complaints=[])
     begin = 0.0
     for phase in phases:
         ours = [s for s in samples if s.phase == phase["name"]]
@@ -112,7 +113,11 @@ def judge(
             }
         )  # fmt: skip
         begin = end
-    judged = {p["name"] for p in phases if p["judged"]}
+    # Beyond the knee nobody keeps up, the generator of a small machine neither: what is said is said of the steps below.
+    counted = verdict.phases[: next((i + 1 for i, p in enumerate(verdict.phases) if knee and not p["held"]), None)]
+    verdict.complaints = _complaints(planned, samples, usages, counted, objectives)
+    verdict.valid = not verdict.complaints
+    judged = {p["name"] for p in counted if p["judged"]}
     calm = [s for s in samples if s.phase in judged and (fault is None or not fault.begin <= s.intended <= fault.end)]
     verdict.figures = {
         kind: figures([s for s in samples if s.kind == kind]) for kind in sorted({s.kind for s in samples})
@@ -124,7 +129,7 @@ def judge(
         verdict.remarks += [f"{kind}: only {n} requests, no percentile is judged" for kind, n in few.items()]
     if fault is not None:
         verdict.promises += _gaps(samples, fault, objectives)
-    spans = [(p["begin"], p["begin"] + p["seconds"]) for p in verdict.phases if p["judged"]]
+    spans = [(p["begin"], p["begin"] + p["seconds"]) for p in counted if p["judged"]]
     verdict.limit = limit([u for u in usages if any(b <= u.at <= e for b, e in spans)])
     return verdict
 
@@ -147,24 +152,33 @@ def limit(usages: Sequence[Usage]) -> str:
     """Name the resource that was the limit over a span, or say that none was."""
     if not usages:
         return "not looked at"
-    busy, wait = fmean(u.busy for u in usages), fmean(u.iowait for u in usages)
+    busy, wait, queued = (fmean(values) for values in zip(*((u.busy, u.iowait, u.queued) for u in usages), strict=True))
     groups = sorted({g for u in usages for g in u.cores})
     cores = {g: fmean(u.cores.get(g, 0.0) for u in usages) for g in groups}
     total = sum(cores.values()) or 1.0
     most = sorted(cores, key=lambda g: -cores[g])[:3]
     shares = ", ".join(f"{g} {cores[g] / total:.0%}" for g in most)
-    if busy >= MACHINE_LIMIT:
-        return f"the processor, {busy:.0%} in use, of that {shares}"
+    if busy >= MACHINE_LIMIT or queued >= QUEUED_LIMIT:
+        return (
+            f"the processor, {busy:.0%} in use and {queued:.0%} of the time somebody waiting for it, of that {shares}"
+        )
     if wait >= 1 - MACHINE_LIMIT:
         return f"the disk: {wait:.0%} of the time waiting for it; processor {busy:.0%} in use ({shares})"
-    return f"not the processor ({busy:.0%} in use: {shares}) nor the disk ({wait:.0%} waiting)"
+    return f"not the processor ({busy:.0%} in use: {shares}; {queued:.0%} waiting) nor the disk ({wait:.0%} waiting)"
 
 
 def _complaints(
-    planned: Sequence[Arrival], samples: Sequence[Sample], usages: Sequence[Usage], objectives: Mapping[str, Any]
+    planned: Sequence[Arrival],
+    samples: Sequence[Sample],
+    usages: Sequence[Usage],
+    phases: Sequence[Mapping[str, Any]],
+    objectives: Mapping[str, Any],
 ) -> list[str]:
     found = []
-    late = [s.started - s.intended for s in samples if s.first]
+    names, end = {p["name"] for p in phases}, max((p["begin"] + p["seconds"] for p in phases), default=0.0)
+    planned = [a for a in planned if a.phase in names]
+    usages = [u for u in usages if u.at <= end]
+    late = [s.started - s.intended for s in samples if s.first and s.phase in names]
     in_time = sum(1 for lag in late if lag <= objectives["late"])
     share = in_time / len(planned) if planned else 0.0
     if share < objectives["offered"]:

@@ -25,7 +25,7 @@ from siasops.load.resources import Usage, group_of
 from siasops.load.run import Result
 from siasops.load.samples import COLUMNS, Sample, longest_silence, percentile, read
 from siasops.load.schedule import Arrival, arrivals, mine
-from siasops.load.verdict import Fault, Verdict, judge
+from siasops.load.verdict import Fault, Verdict, judge, limit
 
 OBJECTIVES = {
     "rate": 10, "failed": 0.001, "offered": 0.99, "late": 0.1, "writes": ["save"],
@@ -132,14 +132,37 @@ def test_a_phase_that_is_not_judged_may_be_slow() -> None:
 
 def test_the_knee_is_the_last_step_that_holds_and_the_broken_one_is_named() -> None:
     planned = list(arrivals({**PLAN, "phases": HIGH_RATE}))
-    busy = [Usage(float(t), {"PostgreSQL": 1.4, "application": 0.5}, 0.97, 0.0, 0.5) for t in range(120, 180, 2)]
+    busy = [
+        Usage(float(t), {"PostgreSQL": 1.4, "application": 0.5}, 0.97, 0.0, 0.5, queued=0.6) for t in range(120, 180, 2)
+    ]
     samples = [replace(s, ended=s.intended + 0.4) if s.phase == "20" else s for s in answers(planned)]
     found = verdict(planned, samples, [*IDLE, *busy], phases=HIGH_RATE, knee=True)
     assert (found.word, found.knee) == ("held", 10)
     assert "search, 95 %: 400 ms" in found.remarks[0]
-    assert "the processor, 97% in use, of that PostgreSQL 74%" in found.remarks[0]
+    assert (
+        "the processor, 97% in use and 60% of the time somebody waiting for it, of that PostgreSQL 74%"
+        in found.remarks[0]
+    )
     low = verdict(planned, answers(planned, latency=0.4), phases=HIGH_RATE, knee=True)
     assert (low.word, low.knee) == ("failed", None)
+
+
+def test_the_generator_need_not_keep_up_beyond_the_knee_but_up_to_it() -> None:
+    planned = list(arrivals({**PLAN, "phases": HIGH_RATE}))
+    slow = [replace(s, ended=s.intended + 0.4) if s.phase in {"10", "20"} else s for s in answers(planned)]
+    beyond = [replace(s, started=s.intended + 0.3) if s.phase == "20" else s for s in slow]
+    assert (verdict(planned, beyond, phases=HIGH_RATE, knee=True).word, verdict(planned, beyond).word) == (
+        "failed",
+        "invalid",
+    )
+    below = [replace(s, started=s.intended + 0.3) if s.phase == "10" else s for s in slow]
+    assert verdict(planned, below, phases=HIGH_RATE, knee=True).word == "invalid"
+
+
+def test_the_processor_is_the_limit_also_when_requests_queue_for_it_in_bursts() -> None:
+    usage = [Usage(0.0, {"application": 0.9}, 0.74, 0.0, 0.5, queued=0.2), Usage(2.0, {}, 0.74, 0.0, 0.5, queued=0.9)]
+    assert limit(usage).startswith("the processor, 74% in use and 55% of the time somebody waiting for it")
+    assert limit(usage[:1]).startswith("not the processor (74% in use: application 100%; 20% waiting)")
 
 
 FAULT = Fault("room-loss", begin=20.0, end=50.0, write_gap=15.0, read_gap=8.0)

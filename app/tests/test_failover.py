@@ -292,16 +292,27 @@ def test_a_reading_asks_in_the_same_round_trip_whether_the_replica_knows_the_bro
     assert "pg_last_wal_replay_lsn() >=" in reading[0]
 
 
-def test_a_transaction_on_a_server_that_was_fenced_meanwhile_fails_and_leaves_nothing_open(cluster):
+@pytest.mark.parametrize("end", ["unseen", "seen"])
+def test_a_connection_that_ended_before_a_transaction_is_replaced(cluster, end):
+    """A server that went away is seen at the next word only; libpq's connection may also be known to be closed."""
     connection = connections["default"]
     connection.ensure_connection()
-    cluster.set(default_transaction_read_only="on")
-    try:
-        with pytest.raises(Exception, match="not the primary, or fenced"), transaction.atomic():
-            pass
-        assert connection.connection is None
-    finally:
-        cluster.set(default_transaction_read_only="")
+    connection.close_if_unusable_or_obsolete()  # what Django does at the start of a request
+    if end == "seen":
+        connection.connection.close()
+    else:
+        kill_clients(cluster)
+    with transaction.atomic():
+        assert show("lock_timeout") == "5s"
+
+
+def test_a_transaction_on_a_server_that_was_fenced_meanwhile_fails_and_leaves_nothing_open():
+    connection = connections["default"]
+    connection.ensure_connection()
+    connection.connection.execute("SET default_transaction_read_only = on")  # as for all, and at once
+    with pytest.raises(Exception, match="not the primary, or fenced"), transaction.atomic():
+        pass
+    assert connection.connection is None
     with transaction.atomic():
         assert show("transaction_read_only") == "off"
 

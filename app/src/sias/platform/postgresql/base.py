@@ -61,7 +61,8 @@ def ask(connection: psycopg.Connection, query: bytes, seconds: float | None) -> 
             if result.status == pq.ExecStatus.TUPLES_OK:
                 row = [result.get_value(0, column) for column in range(result.nfields)]
             elif result.status != pq.ExecStatus.COMMAND_OK:
-                raise psycopg.errors.error_from_result(result)
+                error = psycopg.errors.error_from_result(result)
+                raise error if error.sqlstate else psycopg.OperationalError(str(error))
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -141,7 +142,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def set_autocommit(self, autocommit: bool, *args: object, **kwargs: object) -> None:
         """Let the BEGIN of a transaction prove the connection, where Django asks first and begins then."""
-        if not autocommit and self.health_check_enabled and not self.health_check_done:
+        alive = self.connection is not None and not self.connection.closed
+        if not autocommit and alive and self.health_check_enabled and not self.health_check_done:
             self._due = self.health_check_done = True
         try:
             super().set_autocommit(autocommit, *args, **kwargs)

@@ -24,7 +24,8 @@ def saved(cluster, identity: dict) -> int:
 
 
 def kill_clients(cluster) -> None:
-    cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'sias_app'")
+    """They are gone when this returns: one that was only told to go may still answer."""
+    cluster.sql("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'sias_app'")
 
 
 def once(act):
@@ -272,6 +273,7 @@ def asked(monkeypatch):
 
 def test_a_transaction_begins_and_proves_its_connection_in_one_round_trip(asked):
     connection = connections["default"]
+    connection.close()  # one that is old is closed for its age
     connection.ensure_connection()
     connection.close_if_unusable_or_obsolete()  # what Django does at the start of a request
     asked.clear()
@@ -296,6 +298,7 @@ def test_a_reading_asks_in_the_same_round_trip_whether_the_replica_knows_the_bro
 def test_a_connection_that_ended_before_a_transaction_is_replaced(cluster, end):
     """A server that went away is seen at the next word only; libpq's connection may also be known to be closed."""
     connection = connections["default"]
+    connection.close()  # one that is old is closed for its age
     connection.ensure_connection()
     connection.close_if_unusable_or_obsolete()  # what Django does at the start of a request
     if end == "seen":

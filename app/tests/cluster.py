@@ -6,6 +6,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import psycopg
@@ -107,10 +108,15 @@ class Cluster:
             return cursor.fetchall() if cursor.description else []
 
     def set(self, **settings: str) -> None:
-        """Change server settings and make them count."""
+        """Change server settings; they count for every connection when this returns."""
+        loaded, deadline = self.sql("SELECT pg_conf_load_time()"), time.monotonic() + 10
         for name, value in settings.items():
             self.sql(f"ALTER SYSTEM SET {name} = '{value}'" if value else f"ALTER SYSTEM RESET {name}")
         self.sql("SELECT pg_reload_conf()")
+        while self.sql("SELECT pg_conf_load_time()") == loaded:  # a new connection knows what the postmaster has read
+            if time.monotonic() > deadline:
+                raise RuntimeError("the server does not read its settings again")
+            time.sleep(0.01)
 
     def remove(self) -> None:
         with contextlib.suppress(RuntimeError):  # a test stopped it

@@ -383,8 +383,7 @@ class _Cost:
         return self.share * (self.after - self.before)
 
 
-def _total(costs: Iterable[_Cost]) -> tuple[float, float]:
-    costs = list(costs)
+def _total(costs: Sequence[_Cost]) -> tuple[float, float]:
     return sum(c.share * c.before for c in costs), sum(c.share * c.after for c in costs)
 
 

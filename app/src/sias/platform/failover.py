@@ -25,10 +25,12 @@ from django.middleware.csrf import get_token
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.urls import Resolver404, resolve
+from psycopg import sql
 
 from sias.platform import metrics
 from sias.platform.idempotency import key_of
 from sias.platform.outage import Outcome, StorageUnavailableError, is_transient, worth_a_retry
+from sias.platform.postgresql.base import REPLAYED
 from sias.platform.routing import reading_from
 
 logger = logging.getLogger("sias.failover")
@@ -166,9 +168,7 @@ def _wait_for_replay(connection) -> None:
     with connection.cursor() as cursor:
         while time.monotonic() <= deadline:
             time.sleep(0.02)  # between questions inside a deadline
-            cursor.execute(
-                "SELECT NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= %s::pg_lsn", [connection.wanted]
-            )
+            cursor.execute(sql.SQL("SELECT ") + REPLAYED.format(connection.wanted))
             if cursor.fetchone()[0]:
                 return
     raise ReplicaBehindError(f"not yet at {connection.wanted}")

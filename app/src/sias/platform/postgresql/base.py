@@ -28,6 +28,7 @@ from psycopg import pq, sql
 from sias.platform.postgresql import session
 
 CHECK = b"SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
+REPLAYED = sql.SQL("NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= {}::pg_lsn")
 
 
 class UnacknowledgedCommitError(OperationalError):
@@ -127,7 +128,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise psycopg.errors.CannotConnectNow("the server answers but cannot write: not the primary, or fenced")
 
     def is_usable(self) -> bool:
-        """Tell whether the connection still leads where it should; Django asks at the start of each request."""
+        """Tell whether the connection still leads where it should; Django asks where no transaction begins."""
         if self.connection is None or self.connection.closed:
             return False
         try:
@@ -174,7 +175,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """
         proof = sql.SQL(CHECK.decode())
         if self.wanted and not self.require_primary:
-            proof += sql.SQL(", NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= {}::pg_lsn").format(self.wanted)
+            proof += sql.SQL(", ") + REPLAYED.format(self.wanted)
         row = ask(
             self.connection,
             sql.SQL("; ")

@@ -1,8 +1,10 @@
-"""`sias load list|run|compare`."""
+"""`sias load list|run|compare|growth`."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import click
 from rich.padding import Padding
@@ -112,18 +114,12 @@ def compare(inventory: Inventory, run_name: str | None, baseline: tuple[str, ...
     Exit code 1 when a kind of request is slower than the slowest run of the baseline by more than a tenth.
     """
     past = comparison.past(inventory)
-    if not past:
-        raise UserError("No load test has ended here yet: `sias load run smoke`.")
-    by_name = {r["run"]: r for r in past}
-    unknown = [n for n in (run_name, *baseline) if n and n not in by_name]
-    if unknown:
-        raise UserError(f"No run is called {', '.join(unknown)}. There are: {', '.join(by_name)}.", USAGE)
-    now = by_name[run_name] if run_name else past[0]
-    against = [by_name[n] for n in baseline] or [
-        r
-        for r in past
-        if r["scenario"] == now["scenario"] and r["run"] < now["run"] and r["parameters"] == now["parameters"]
-    ]
+    now = _named(past, (run_name,) if run_name else ())[0]
+    against = (
+        _named(past, baseline)
+        if baseline
+        else [r for r in past if r["run"] < now["run"] and _alike(r, now) and r.get("persons") == now.get("persons")]
+    )
     found = comparison.compare(now, against)
     worse = [d for d in found if d.worse]
     if as_json:
@@ -137,3 +133,48 @@ def compare(inventory: Inventory, run_name: str | None, baseline: tuple[str, ...
         table.add_row(d.kind, report.ms(d.now), report.ms(d.middle), report.ms(d.worst), mark)
     out.print(table)
     sys.exit(VERDICT_FAILED if worse else HELD)
+
+
+@load.command()
+@click.argument("run_names", nargs=-1, metavar="[RUN]...")
+@json_option
+@click.pass_obj
+def growth(inventory: Inventory, run_names: tuple[str, ...], as_json: bool) -> None:
+    """Show what a larger population costs: the same load at each size of it, times and processor time per request.
+
+    Between the runs: `sias data load --persons N --replace`. Without names, every valid run like the latest one counts;
+    several at one size give their median.
+    """
+    chosen = _named(comparison.past(inventory), run_names)
+    found = comparison.growth(chosen if run_names else [r for r in chosen if _alike(r, chosen[0])])
+    if as_json:
+        emit_json([{**vars(g), "factor": g.factor} for g in found])
+        return
+    table = Table(title=f"{chosen[0]['scenario']}, by persons", title_justify="left", header_style="bold")
+    table.add_column("")
+    for persons in found[0].seconds:
+        table.add_column(f"{persons:,}".replace(",", "\N{NO-BREAK SPACE}"), justify="right")
+    table.add_column("factor", justify="right")
+    for g in found:
+        times = ("–" if s is None else report.ms(s, 1) for s in g.seconds.values())
+        table.add_row(g.what, *times, "–" if g.factor is None else f"{g.factor:.2f}")
+    out.print(table)
+
+
+def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Tell whether two runs offered the same load."""
+    return (one["scenario"], one["parameters"]) == (other["scenario"], other["parameters"])
+
+
+def _named(past: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Find runs by name; all of them, the latest first, when none is named.
+
+    Raises:
+        UserError: there is no such run, or none at all.
+    """
+    if not past:
+        raise UserError("No load test has ended here yet: `sias load run smoke`.")
+    by_name = {r["run"]: r for r in past}
+    if unknown := [n for n in names if n not in by_name]:
+        raise UserError(f"No run is called {', '.join(unknown)}. There are: {', '.join(by_name)}.", USAGE)
+    return [by_name[n] for n in names] or list(past)

@@ -1,9 +1,9 @@
-"""A run against its baseline: several earlier runs of the same scenario, because one run is noise."""
+"""A run against its baseline, several earlier runs because one is noise; and the same load against growing populations."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,6 +16,9 @@ ENOUGH = 3
 """Runs that a baseline needs."""
 MARGIN = 1.1
 """A p95 worse than the worst of the baseline by this factor is a change, not noise."""
+
+PARTS = (("p50", "median"), ("p95", "95 %"))
+"""Of a kind's figures, those whose growth is shown, and their names."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,12 @@ def compare(run: dict[str, Any], baseline: Sequence[dict[str, Any]]) -> list[Dif
         UserError: the baseline is too small, or a run of another scenario or population.
     """
     usable = [b for b in baseline if b["verdict"] != "invalid" and b["run"] != run["run"]]
-    others = sorted({b["scenario"] for b in usable} - {run["scenario"]})
-    if others:
-        raise UserError(f"{run['run']} is a {run['scenario']}; the baseline also holds: {', '.join(others)}.")
+    for key, what in (("scenario", "a {}"), ("persons", "of {} persons")):
+        others = sorted(str(b.get(key)) for b in usable if b.get(key) != run.get(key))
+        if others:
+            raise UserError(
+                f"{run['run']} is {what.format(run.get(key))}; the baseline also holds: {', '.join(dict.fromkeys(others))}."
+            )
     if len(usable) < ENOUGH:
         raise UserError(
             f"A baseline needs {ENOUGH} valid runs of {run['scenario']}; there are {len(usable)}. Run it more often."
@@ -61,6 +67,61 @@ def compare(run: dict[str, Any], baseline: Sequence[dict[str, Any]]) -> list[Dif
         Difference(kind, found["p95"], median(values), max(values))
         for kind, found in run["figures"].items()
         if (values := [b["figures"][kind]["p95"] for b in usable if kind in b["figures"]])
+    ]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A figure in seconds at each size of the population: the median of the runs there, None where none has it."""
+
+    what: str
+    seconds: dict[int, float | None]
+
+    @property
+    def factor(self) -> float | None:
+        """The largest population's figure as a multiple of the smallest one's."""
+        first, last = self.seconds[min(self.seconds)], self.seconds[max(self.seconds)]
+        return last / first if first and last is not None else None
+
+
+def growth(runs: Sequence[dict[str, Any]]) -> list[Growth]:
+    """Show what more people cost: median and 95 % of each kind, and processor time per request of each group.
+
+    Args:
+        runs: of one scenario with the same parameters; those that say nothing are left out.
+
+    Raises:
+        UserError: they differ in more than the population, or hold fewer than two sizes of it.
+    """
+    usable = [r for r in runs if r["verdict"] != "invalid" and r.get("persons")]
+    kinds = sorted({f"{r['scenario']} {json.dumps(r['parameters'], sort_keys=True)}" for r in usable})
+    if len(kinds) > 1:
+        raise UserError(f"The same load at each size is wanted; these runs are: {'; '.join(kinds)}.")
+    sizes: dict[int, list[dict[str, Any]]] = {n: [] for n in sorted({r["persons"] for r in usable})}
+    if len(sizes) < 2:  # noqa: PLR2004 - growth is from one to another
+        raise UserError(
+            f"Growth needs valid runs at two populations; there are {len(sizes)}. "
+            "`sias data load --persons N --replace`, and the same run again."
+        )
+    for r in usable:
+        sizes[r["persons"]].append(r)
+
+    def at_each(what: str, figure: Callable[[dict[str, Any]], float | None]) -> Growth:
+        found = {n: [v for r in runs if (v := figure(r)) is not None] for n, runs in sizes.items()}
+        return Growth(what, {n: median(values) if values else None for n, values in found.items()})
+
+    def latency(kind: str, key: str) -> Callable[[dict[str, Any]], float | None]:
+        return lambda r: r["figures"].get(kind, {}).get(key)
+
+    def cost(group: str) -> Callable[[dict[str, Any]], float | None]:
+        return lambda r: r["cost"].get(group)
+
+    requests = dict.fromkeys(kind for r in usable for kind in r["figures"])
+    groups = sorted({g for r in usable for g in r["cost"]}, key=lambda g: -usable[0]["cost"].get(g, 0.0))
+    return [
+        *(at_each(f"{kind}, {word}", latency(kind, key)) for kind in requests for key, word in PARTS),
+        *(at_each(f"processor: {group}", cost(group)) for group in groups),
+        at_each("processor: all", lambda r: sum(r["cost"].values()) or None),
     ]
 
 

@@ -16,6 +16,7 @@ from siasops.load.samples import Sample, percentile
 
 if TYPE_CHECKING:
     from siasops.load.run import Result
+    from siasops.load.verdict import Verdict
 
 WORDS = {"held": "every objective held", "failed": "an objective did not hold", "invalid": "the run says nothing"}
 COLOURS = ("#2a6f97", "#e09f3e", "#2f855a", "#9b5de5", "#c53030", "#577590", "#bc6c25", "#43aa8b")
@@ -46,9 +47,14 @@ def rows(result: Result) -> list[tuple[str, str, str, str, str, str]]:
     ]
 
 
-def ms(seconds: float) -> str:
+def ms(seconds: float, digits: int = 0) -> str:
     """Seconds as milliseconds; a dash when there is no figure."""
-    return "–" if math.isnan(seconds) else f"{seconds * 1000:.0f} ms"
+    return "–" if math.isnan(seconds) else f"{seconds * 1000:.{digits}f} ms"
+
+
+def costs(verdict: Verdict) -> list[tuple[str, str]]:
+    """One row per group of processes, the dearest first: processor time per request."""
+    return [(group, ms(used, 1)) for group, used in sorted(verdict.cost.items(), key=lambda item: -item[1])]
 
 
 def markdown(result: Result) -> str:
@@ -64,6 +70,8 @@ def markdown(result: Result) -> str:
         *(f"| {' | '.join(row)} |" for row in rows(result)), "",
         "| phase | rate | requests | failed | limit |", "|---|---|---|---|---|",
         *(f"| {p['name']} | {p['rate']:g}/s | {p['requests']} | {p['failed']} | {p['limit']} |" for p in v.phases), "",
+        *(("| processes | processor time per request |", "|---|---|") if v.cost else ()),
+        *(f"| {group} | {used} |" for group, used in costs(v)), "",
         f"Limit: {v.limit}.", *(f"- {r}" for r in v.remarks), "",
     ]  # fmt: skip
     return "\n".join(lines)
@@ -122,12 +130,18 @@ svg .trace {{ fill:none }}</style></head>
 <section><h2>Requests</h2><table><tr><th>Request</th><th>Offered</th><th>Failed</th>
 <th>Median</th><th>95 %</th><th>Worst</th></tr>
 {figures}</table></section>
-{_reasons(why)}
+{_costs(v)}{_reasons(why)}
 <footer>{"".join(f"<p>{escape(r)}.</p>" for r in v.remarks)}{_missing(seen)}
 Raw samples stand beside this page.
 Latency counts from the time at which somebody came, not from when the request was sent.</footer>
 </main></body></html>
 """
+
+
+def _costs(verdict: Verdict) -> str:
+    lines = "".join(f"<tr><td>{escape(group)}</td><td>{used}</td></tr>" for group, used in costs(verdict))
+    head = "<tr><th>Processes</th><th>Per request</th></tr>"
+    return f"<section><h2>Processor time</h2><table>{head}{lines}</table></section>" if lines else ""
 
 
 def _reasons(rows_of_reasons: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from siasops import remote
 from siasops.console import Progress
+from siasops.data import population
 from siasops.drill import registry
 from siasops.errors import USAGE, UserError
 from siasops.inventory import ROOT, Inventory
@@ -54,6 +55,8 @@ class Result:
     fault: Fault | None = None
     seconds: float = 0.0
     parameters: dict[str, Any] = field(default_factory=dict)
+    persons: int | None = None
+    """In the database when it began; None when another instance than the environment's was the target."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain data: the verdict's keys beside the run's."""
@@ -94,6 +97,7 @@ def run(
     folder = inventory.var / "load" / name
     folder.mkdir(parents=True)
     begun = time.monotonic()
+    persons = None if url else population.stats(inventory).persons
     plan, missing = _plan(inventory, scenario, folder, workers=workers, url=url, scale=scale)
     planned = list(arrivals(plan))
     sampler = Sampler()
@@ -127,7 +131,7 @@ def run(
         rate = max(p["rate"] for p in plan["phases"])
         result = Result(
             name, scenario.name, inventory.environment, scenario.question, plan["rooms"], rate, missing, verdict, fault,
-            time.monotonic() - begun, {"workers": workers, "scale": scale, "seed": scenario.seed},
+            time.monotonic() - begun, {"workers": workers, "scale": scale, "seed": scenario.seed}, persons,
         )  # fmt: skip
         (folder / "usage.json").write_text(json.dumps([asdict(u) for u in sampler.usages]), encoding="utf-8")
         report.write(

@@ -45,6 +45,8 @@ class Verdict:
     knee: float | None = None
     """Highest rate at which every objective held, arrivals per second; None when there was none, or none was looked for."""
     limit: str = ""
+    cost: dict[str, float] = field(default_factory=dict)
+    """Processor seconds per request by group of processes, what runs anyway included; empty when something was broken."""
     remarks: list[str] = field(default_factory=list)
 
     @property
@@ -130,7 +132,10 @@ def judge(
     if fault is not None:
         verdict.promises += _gaps(samples, fault, objectives)
     spans = [(p["begin"], p["begin"] + p["seconds"]) for p in counted if p["judged"]]
-    verdict.limit = limit([u for u in usages if any(b <= u.at <= e for b, e in spans)])
+    judged_usages = [u for u in usages if any(b <= u.at <= e for b, e in spans)]
+    verdict.limit = limit(judged_usages)
+    if fault is None:
+        verdict.cost = cost(judged_usages, len(calm), sum(end - begin for begin, end in spans))
     return verdict
 
 
@@ -148,13 +153,22 @@ def figures(samples: Sequence[Sample]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def cost(usages: Sequence[Usage], requests: int, seconds: float) -> dict[str, float]:
+    """Return processor seconds per request by group: cores in use over `seconds`, shared out among its `requests`."""
+    return {group: used * seconds / requests for group, used in _cores(usages).items()} if requests else {}
+
+
+def _cores(usages: Sequence[Usage]) -> dict[str, float]:
+    """Cores in use by group, on average."""
+    return {g: fmean(u.cores.get(g, 0.0) for u in usages) for g in sorted({g for u in usages for g in u.cores})}
+
+
 def limit(usages: Sequence[Usage]) -> str:
     """Name the resource that was the limit over a span, or say that none was."""
     if not usages:
         return "not looked at"
     busy, wait, queued = (fmean(values) for values in zip(*((u.busy, u.iowait, u.queued) for u in usages), strict=True))
-    groups = sorted({g for u in usages for g in u.cores})
-    cores = {g: fmean(u.cores.get(g, 0.0) for u in usages) for g in groups}
+    cores = _cores(usages)
     total = sum(cores.values()) or 1.0
     most = sorted(cores, key=lambda g: -cores[g])[:3]
     shares = ", ".join(f"{g} {cores[g] / total:.0%}" for g in most)

@@ -240,11 +240,14 @@ def test_samples_are_read_back_and_a_damaged_line_is_named(tmp_path: Path) -> No
         read(tmp_path.parent / "nowhere")
 
 
-def past(*seconds: float, verdict: str = "held", scenario: str = "plateau") -> list[dict[str, Any]]:
+def past(
+    *seconds: float, verdict: str = "held", scenario: str = "plateau", persons: int = 9, scale: float = 1.0
+) -> list[dict[str, Any]]:
     return [
-        {"run": f"{i}-{s}", "scenario": scenario, "verdict": verdict, "figures": {"search": {"p95": s}}}
+        {"run": f"{i}-{s}", "scenario": scenario, "verdict": verdict, "persons": persons, "parameters": {"scale": scale},
+         "figures": {"search": {"p50": s / 2, "p95": s}}, "cost": {"PostgreSQL": s / 10}}
         for i, s in enumerate(seconds)
-    ]
+    ]  # fmt: skip
 
 
 def test_a_run_is_slower_only_outside_what_its_baseline_differs_by() -> None:
@@ -257,12 +260,41 @@ def test_a_run_is_slower_only_outside_what_its_baseline_differs_by() -> None:
 @pytest.mark.parametrize(
     ("baseline", "said"),
     [(past(0.1, 0.1), "there are 2"), (past(0.1, 0.1, 0.1, verdict="invalid"), "there are 0"),
-     (past(0.1, 0.1, 0.1, scenario="soak"), "also holds: soak")],
+     (past(0.1, 0.1, 0.1, scenario="soak"), "also holds: soak"),
+     (past(0.1, 0.1, 0.1, persons=5), "of 9 persons; the baseline also holds: 5")],
 )  # fmt: skip
 def test_a_baseline_that_is_none_is_refused(baseline: list[dict[str, Any]], said: str) -> None:
     (now,) = past(0.1)
     with pytest.raises(UserError, match=said):
         compare.compare({**now, "run": "now"}, baseline)
+
+
+def test_growth_is_the_median_at_each_size_and_a_factor_from_the_smallest_to_the_largest() -> None:
+    silent = past(9.0, persons=1000, verdict="invalid")
+    found = compare.growth([*past(0.4, persons=5000), *past(0.1, 0.3, 0.2, persons=1000), *silent])
+    assert [(g.what, g.seconds, g.factor) for g in found] == [
+        ("search, median", {1000: 0.1, 5000: 0.2}, 2.0),
+        ("search, 95 %", {1000: 0.2, 5000: 0.4}, 2.0),
+        ("processor: PostgreSQL", {1000: pytest.approx(0.02), 5000: pytest.approx(0.04)}, pytest.approx(2.0)),
+        ("processor: all", {1000: pytest.approx(0.02), 5000: pytest.approx(0.04)}, pytest.approx(2.0)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("runs", "said"),
+    [(past(0.1, 0.2), "there are 1"), (past(0.1) + past(0.1, persons=5, verdict="invalid"), "there are 1"),
+     (past(0.1) + past(0.1, persons=5, scale=0.5), "The same load")],
+)  # fmt: skip
+def test_growth_of_what_cannot_be_compared_is_refused(runs: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        compare.growth(runs)
+
+
+def test_the_cost_of_a_request_is_what_its_group_used_over_the_requests(planned: list[Arrival]) -> None:
+    used = [replace(u, cores={"PostgreSQL": 0.5}) for u in IDLE]
+    assert verdict(planned, answers(planned), used).cost == {"PostgreSQL": pytest.approx(0.5 * 60 / len(planned))}
+    broken = Fault("x", 10, 20, write_gap=5, read_gap=5)
+    assert verdict(planned, answers(planned), used, fault=broken).cost == {}
 
 
 def test_the_page_stands_by_itself_and_escapes_what_it_shows(planned: list[Arrival], tmp_path: Path) -> None:

@@ -242,6 +242,8 @@ class _Work:
                 begin = self.journal.note("phase starts", phase=phase.key, direction=self.state.direction)
                 self.silence.cover(phase.hosts)
                 try:
+                    if phase.served and self.watch is not None and self.state.direction == "forward":
+                        self.watch.wait_served()
                     phase.act(act)
                     if self.watch is not None:
                         self.progress.say(self.watch.look())

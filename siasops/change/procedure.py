@@ -79,6 +79,8 @@ class Phase:
     act: Callable[[Act], None]
     hosts: tuple[str, ...] = ()
     """Hosts that it takes out of service: their alerts of scope `service` are silenced while it works."""
+    served: bool = False
+    """It takes something away from users, so that on the way forward it begins only while they are served without it."""
 
 
 class Procedure(abc.ABC):

@@ -24,6 +24,12 @@ from siasops.drill.observer import Observer
 from siasops.drill.run import AFTERMATH, BASELINE, READY_LIMIT, converge, read_nodes
 from siasops.drill.verdict import Moments, Promise, Result, Span, judge
 from siasops.drill.workers import HTTP_RATES, Workers
+from siasops.errors import UserError
+
+SERVED_LIMIT = 180.0
+"""Seconds for users who wait to be served again, before nothing more is taken away from them."""
+SAY_EVERY = 10.0
+LOOK_EVERY = 0.25
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,28 @@ class Watch:
             UserError: a workload ended by itself.
         """
         return self.workers.look()
+
+    def wait_served(self) -> None:
+        """Wait until users are served in every way, without a break for a while.
+
+        Raises:
+            UserError: they are not in time; says which of them wait. Or a workload ended by itself.
+        """
+        began = spoken = time.monotonic()
+        while True:
+            said, waiting = self.workers.look(), self.workers.waiting(began)
+            now = time.monotonic()
+            if not waiting:
+                return
+            if now - began > SERVED_LIMIT:
+                raise UserError(
+                    f"users still wait after {SERVED_LIMIT:.0f} s ({', '.join(waiting)}), and nothing more is taken away from "
+                    "them. `sias cluster check` says what is wrong; when every line holds, the hosts lack processor time."
+                )
+            if now - spoken >= SAY_EVERY:
+                spoken = now
+                self.progress.say(f"users wait: {', '.join(waiting)}; {said}")
+            time.sleep(LOOK_EVERY)
 
     def history(self) -> History:
         """Everything that was felt so far."""

@@ -2,7 +2,7 @@
 
 The standby's room first, applications before databases; then the primary moves there; then the other room; the witness
 last. Each host leaves, is upgraded, rebooted, deployed and called back, and everything is whole before the next one. A host
-that does not come back stops it all there, with the others serving.
+that does not come back stops it all there, with the others serving; so do users who wait before another one leaves.
 
 Two pgBackRests of different Debians do not speak to each other: while the rooms differ, the primary archives to the
 repository that has its version, and what the other one lacks is made good by a full backup at the end. What a primary
@@ -167,7 +167,7 @@ def _forward(facts: Mapping[str, Any], host: str) -> Iterator[Phase]:
         ("return", "it serves again, everything is whole", 30, _return),
     )
     for key, title, seconds, act in steps:
-        yield Phase(f"{host}:{key}", f"{host}: {title}", seconds, partial(act, host=host), (host,))
+        yield Phase(f"{host}:{key}", f"{host}: {title}", seconds, partial(act, host=host), (host,), key == "leave")
 
 
 def _backward(facts: Mapping[str, Any], host: str) -> Iterator[Phase]:
@@ -185,7 +185,7 @@ def _backward(facts: Mapping[str, Any], host: str) -> Iterator[Phase]:
 
 def _move(facts: Mapping[str, Any], room: str, key: str = "primary") -> Iterator[Phase]:
     if facts["move"]:
-        yield Phase(key, f"The primary moves to room {room}", 20, partial(_primary, room=room))
+        yield Phase(key, f"The primary moves to room {room}", 20, partial(_primary, room=room), served=True)
 
 
 # --- Forward ------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from siasops import figures, remote
 from siasops import inventory as facts
 from siasops.calendar import records
-from siasops.change import cli, engine
+from siasops.change import cli, engine, watch
 from siasops.change import state as states
 from siasops.change.procedure import Act, GoBack, Phase, Plan, Procedure
 from siasops.change.state import State
@@ -41,6 +41,7 @@ class Paint(Procedure):
         self.dry_paint = True
         self.painted = ""
         self.hosts: dict[str, tuple[str, ...]] = {}
+        self.served: set[str] = set()
 
     def plan(self, stage: Stage, wanted: Mapping[str, Any]) -> Plan:
         del stage
@@ -58,7 +59,7 @@ class Paint(Procedure):
                 self.trouble.pop(key)()
             act(what)
 
-        return Phase(key, f"Paint {key}", 2.0, work, self.hosts.get(key, ()))
+        return Phase(key, f"Paint {key}", 2.0, work, self.hosts.get(key, ()), key in self.served)
 
     def phases(self, plan: Plan) -> Sequence[Phase]:
         def last(act: Act) -> None:
@@ -212,6 +213,51 @@ def test_alerts_of_a_phases_hosts_are_silent_for_that_phase_and_at_no_end(
             run(inventory, paint)
         assert told[1] == (["a"], ["app-b1"])
     assert told[-1][1] == []
+
+
+class Felt:
+    """A load beneath whose users wait for ways that a test names, the first look's first."""
+
+    def __init__(self, *waiting: list[str]) -> None:
+        self.looks = list(waiting)
+        self.workers = self
+
+    def look(self) -> str:
+        return "ledger 1 ok 0 not"
+
+    def waiting(self, since: float) -> list[str]:
+        del since
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+
+@pytest.mark.parametrize(
+    ("looks", "painted"),
+    [([[]], ["a", "b"]), ([["HTTP reads of room b"], []], ["a", "b"]), ([["HTTP reads of room b"]], ["a", "scrape"])],
+)
+def test_nothing_is_taken_away_from_users_who_wait(
+    inventory: Inventory, monkeypatch: pytest.MonkeyPatch, looks: list[list[str]], painted: list[str]
+) -> None:
+    monkeypatch.setattr(watch, "SERVED_LIMIT", 0.2)
+    monkeypatch.setattr(watch, "LOOK_EVERY", 0.05)
+    paint, stage = Paint(), Stage(inventory, SimpleNamespace())  # type: ignore[arg-type]
+    paint.served = {"b", "scrape"}
+    load = watch.Watch(stage, "paint", "x", states.home(inventory), Progress())
+    load.workers = Felt(*looks)  # type: ignore[assignment]
+    state = engine._begin(inventory, paint, Plan("story", {"colour": "red"}))
+    work = engine._Work(stage, paint, state, Progress(), load=False, change=None)
+    work.watch = load
+    phases, way_back = paint.phases(work.plan)[:2], paint.back(work.plan)
+    if painted[-1] == "scrape":
+        with pytest.raises(
+            UserError, match=r"users still wait .*\(HTTP reads of room b\)[\s\S]*`sias paint run` goes on"
+        ):
+            work._go(phases, way_back)
+        state.direction = "back"  # which is never kept from going
+        work._go(way_back, ())
+    else:
+        work._go(phases, way_back)
+    work.journal.close()
+    assert paint.log == painted
 
 
 def test_a_damaged_state_stops_everything(inventory: Inventory) -> None:

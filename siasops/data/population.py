@@ -87,21 +87,20 @@ def load(inventory: Inventory, *, persons: int, seed: int, replace: bool, say: S
     words = ["sias-manage", "load_population", "--persons", str(persons), "--seed", str(seed), "--progress", "json"]
     if replace:
         words.append("--replace")
-    last = ""
+    said = ""
     for line in _stream(inventory, host, words):
         try:
             step = json.loads(line)
         except ValueError:
-            last = line
+            said = line or said
             continue
         if "error" in step:
-            last = str(step["error"])
-        elif "phase" in step:
+            raise UserError(
+                f"{host.name}: the population was not loaded: {said or 'no reason was given'} ({step['error']})"
+            )
+        if "phase" in step:
             say(f"{step['phase']}: {step['done']} of {step['total']} ({step['elapsed']:.0f} s)")
-    loaded = stats(inventory)
-    if loaded.persons < persons:
-        raise UserError(f"{host.name}: the population was not loaded: {last or 'no reason was given'}")
-    return loaded
+    return stats(inventory)
 
 
 def _stream(inventory: Inventory, host: Host, words: list[str]) -> Iterator[str]:

@@ -118,7 +118,7 @@ def compare(inventory: Inventory, run_name: str | None, baseline: tuple[str, ...
     against = (
         _named(past, baseline)
         if baseline
-        else [r for r in past if r["run"] < now["run"] and _alike(r, now) and r.get("persons") == now.get("persons")]
+        else [r for r in past if r["run"] < now["run"] and _alike(r, now) and comparison.same_size(r, now)]
     )
     found = comparison.compare(now, against)
     worse = [d for d in found if d.worse]

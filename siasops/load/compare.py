@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -17,6 +17,8 @@ ENOUGH = 3
 MARGIN = 1.1
 """A p95 worse than the worst of the baseline by this factor is a change, not noise."""
 
+ALIKE = 0.05
+"""Populations that differ by a smaller share are of one size: load itself creates persons."""
 PARTS = (("p50", "median"), ("p95", "95 %"))
 """Of a kind's figures, those whose growth is shown, and their names."""
 
@@ -53,12 +55,12 @@ def compare(run: dict[str, Any], baseline: Sequence[dict[str, Any]]) -> list[Dif
         UserError: the baseline is too small, or a run of another scenario or population.
     """
     usable = [b for b in baseline if b["verdict"] != "invalid" and b["run"] != run["run"]]
-    for key, what in (("scenario", "a {}"), ("persons", "of {} persons")):
-        others = sorted(str(b.get(key)) for b in usable if b.get(key) != run.get(key))
-        if others:
-            raise UserError(
-                f"{run['run']} is {what.format(run.get(key))}; the baseline also holds: {', '.join(dict.fromkeys(others))}."
-            )
+    if others := sorted({b["scenario"] for b in usable} - {run["scenario"]}):
+        raise UserError(f"{run['run']} is a {run['scenario']}; the baseline also holds: {', '.join(others)}.")
+    if sizes := sorted({b.get("persons") or 0 for b in usable if not same_size(b, run)}):
+        raise UserError(
+            f"{run['run']} is of {run.get('persons')} persons; the baseline also holds: {', '.join(map(str, sizes))}."
+        )
     if len(usable) < ENOUGH:
         raise UserError(
             f"A baseline needs {ENOUGH} valid runs of {run['scenario']}; there are {len(usable)}. Run it more often."
@@ -68,6 +70,12 @@ def compare(run: dict[str, Any], baseline: Sequence[dict[str, Any]]) -> list[Dif
         for kind, found in run["figures"].items()
         if (values := [b["figures"][kind]["p95"] for b in usable if kind in b["figures"]])
     ]
+
+
+def same_size(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether two runs met a population of one size (or both another instance, whose population is not known)."""
+    few, many = sorted((one.get("persons") or 0, other.get("persons") or 0))
+    return many - few <= ALIKE * many
 
 
 @dataclass(frozen=True)
@@ -97,14 +105,15 @@ def growth(runs: Sequence[dict[str, Any]]) -> list[Growth]:
     kinds = sorted({f"{r['scenario']} {json.dumps(r['parameters'], sort_keys=True)}" for r in usable})
     if len(kinds) > 1:
         raise UserError(f"The same load at each size is wanted; these runs are: {'; '.join(kinds)}.")
-    sizes: dict[int, list[dict[str, Any]]] = {n: [] for n in sorted({r["persons"] for r in usable})}
+    sizes: dict[int, list[dict[str, Any]]] = {}
+    for r in sorted(usable, key=lambda r: r["persons"]):
+        size = next((n for n, runs in sizes.items() if same_size(runs[0], r)), r["persons"])
+        sizes.setdefault(size, []).append(r)
     if len(sizes) < 2:  # noqa: PLR2004 - growth is from one to another
         raise UserError(
             f"Growth needs valid runs at two populations; there are {len(sizes)}. "
             "`sias data load --persons N --replace`, and the same run again."
         )
-    for r in usable:
-        sizes[r["persons"]].append(r)
 
     def at_each(what: str, figure: Callable[[dict[str, Any]], float | None]) -> Growth:
         found = {n: [v for r in runs if (v := figure(r)) is not None] for n, runs in sizes.items()}

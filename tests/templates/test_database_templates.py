@@ -239,7 +239,7 @@ def test_a_patroni_that_dies_leaves_postgresql_alone(rendered: Rendered) -> None
 def test_patroni_compares_nothing_that_reads_otherwise_over_its_own_socket(rendered: Rendered) -> None:
     told = rendered.patroni("db-a1")
     assert told["postgresql"]["custom_conf"] == "/etc/patroni/base.conf"
-    assert "tcp_user_timeout = 3000" in rendered.text("db-a1", "base.conf").splitlines()
+    assert "tcp_user_timeout = 6000" in rendered.text("db-a1", "base.conf").splitlines()
     compared = {**told["bootstrap"]["dcs"]["postgresql"]["parameters"], **told["postgresql"]["parameters"]}
     assert not [name for name in compared if name.startswith("tcp_") or name == "pg_stat_statements.track"]
 

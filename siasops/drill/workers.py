@@ -16,12 +16,12 @@ from siasops.errors import UserError
 from siasops.inventory import ROOT, Inventory
 
 LEDGER_CLIENTS = 8
-LEDGER_PERIOD = 0.16
-"""Seconds between two inserts of a client: 8 clients make 50 writes a second, which tells a gap to 20 ms and leaves two
-cores air."""
-READ_PERIOD = 0.1
+LEDGER_PERIOD = 0.32
+"""Seconds between two inserts of a client: 8 clients make 25 writes a second, which tells a gap to 40 ms. A lab's hosts share
+two cores, which may be slow ones: at twice as many, and six reads over HTTP, users waited for minutes on such a day."""
+READ_PERIOD = 0.2
 DOCUMENT_PERIOD = 1.5
-HTTP_RATES = {"read": 6.0, "write": 2.0}
+HTTP_RATES = {"read": 4.0, "write": 2.0}
 """Requests per second, offered whatever happens."""
 FINAL_DEADLINE = 30.0
 """Seconds for acknowledged documents to read back after convergence."""

@@ -21,14 +21,13 @@ from siasops.drill import report
 from siasops.drill.faults import Stage
 from siasops.drill.history import History, load
 from siasops.drill.observer import Observer
-from siasops.drill.run import AFTERMATH, BASELINE, READY_LIMIT, converge, read_nodes
+from siasops.drill.run import AFTERMATH, BASELINE, READY_LIMIT, SAY_EVERY, converge, read_nodes
 from siasops.drill.verdict import Moments, Promise, Result, Span, judge
 from siasops.drill.workers import HTTP_RATES, Workers
 from siasops.errors import UserError
 
 SERVED_LIMIT = 180.0
 """Seconds for users who wait to be served again, before nothing more is taken away from them."""
-SAY_EVERY = 10.0
 LOOK_EVERY = 0.25
 
 
@@ -91,7 +90,7 @@ class Watch:
             if now - began > SERVED_LIMIT:
                 raise UserError(
                     f"users still wait after {SERVED_LIMIT:.0f} s ({', '.join(waiting)}), and nothing more is taken away from "
-                    "them. `sias cluster check` says what is wrong; when every line holds, the hosts lack processor time."
+                    "them. `sias cluster check` says what is wrong; if every line holds, see whether hosts lack processor time."
                 )
             if now - spoken >= SAY_EVERY:
                 spoken = now

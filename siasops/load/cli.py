@@ -118,7 +118,9 @@ def compare(inventory: Inventory, run_name: str | None, baseline: tuple[str, ...
     against = (
         _named(past, baseline)
         if baseline
-        else [r for r in past if r["run"] < now["run"] and _alike(r, now) and comparison.same_size(r, now)]
+        else [
+            r for r in past if r["run"] < now["run"] and comparison.same_load(r, now) and comparison.same_size(r, now)
+        ]
     )
     found = comparison.compare(now, against)
     worse = [d for d in found if d.worse]
@@ -146,7 +148,7 @@ def growth(inventory: Inventory, run_names: tuple[str, ...], as_json: bool) -> N
     several at one size give their median.
     """
     chosen = _named(comparison.past(inventory), run_names)
-    found = comparison.growth(chosen if run_names else [r for r in chosen if _alike(r, chosen[0])])
+    found = comparison.growth(chosen if run_names else [r for r in chosen if comparison.same_load(r, chosen[0])])
     if as_json:
         emit_json([{**vars(g), "factor": g.factor} for g in found])
         return
@@ -159,11 +161,6 @@ def growth(inventory: Inventory, run_names: tuple[str, ...], as_json: bool) -> N
         times = ("–" if s is None else report.ms(s, 1) for s in g.seconds.values())
         table.add_row(g.what, *times, "–" if g.factor is None else f"{g.factor:.2f}")
     out.print(table)
-
-
-def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Tell whether two runs offered the same load."""
-    return (one["scenario"], one["parameters"]) == (other["scenario"], other["parameters"])
 
 
 def _named(past: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:

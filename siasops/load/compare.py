@@ -72,6 +72,11 @@ def compare(run: dict[str, Any], baseline: Sequence[dict[str, Any]]) -> list[Dif
     ]
 
 
+def same_load(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether two runs offered the same load."""
+    return (one["scenario"], one["parameters"]) == (other["scenario"], other["parameters"])
+
+
 def same_size(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Tell whether two runs met a population of one size (or both another instance, whose population is not known)."""
     few, many = sorted((one.get("persons") or 0, other.get("persons") or 0))
@@ -102,9 +107,10 @@ def growth(runs: Sequence[dict[str, Any]]) -> list[Growth]:
         UserError: they differ in more than the population, or hold fewer than two sizes of it.
     """
     usable = [r for r in runs if r["verdict"] != "invalid" and r.get("persons")]
-    kinds = sorted({f"{r['scenario']} {json.dumps(r['parameters'], sort_keys=True)}" for r in usable})
-    if len(kinds) > 1:
-        raise UserError(f"The same load at each size is wanted; these runs are: {'; '.join(kinds)}.")
+    if others := [r["run"] for r in usable if not same_load(r, usable[0])]:
+        raise UserError(
+            f"The same load at each size is wanted; other than {usable[0]['run']} are: {', '.join(others)}."
+        )
     sizes: dict[int, list[dict[str, Any]]] = {}
     for r in sorted(usable, key=lambda r: r["persons"]):
         size = next((n for n, runs in sizes.items() if same_size(runs[0], r)), r["persons"])

@@ -93,11 +93,11 @@ def run(
         raise UserError(
             f"Load is offered to labs only; {inventory.environment} says sias_drills_allowed: false.", USAGE
         )
+    persons = None if url else population.stats(inventory).persons
     name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{scenario.name}"
     folder = inventory.var / "load" / name
     folder.mkdir(parents=True)
     begun = time.monotonic()
-    persons = None if url else population.stats(inventory).persons
     plan, missing = _plan(inventory, scenario, folder, workers=workers, url=url, scale=scale)
     planned = list(arrivals(plan))
     sampler = Sampler()

@@ -14,8 +14,9 @@ from contextlib import suppress
 
 from siasops.cluster import address, drain, instance
 from siasops.cluster.check import LAG_LIMIT, Line, check, healthy, together
+from siasops.cluster.client import Asker
 from siasops.cluster.switchover import PGBOUNCER_CONSOLE
-from siasops.cluster.view import View, look
+from siasops.cluster.view import View, look, look_at_database
 from siasops.console import Progress
 from siasops.errors import VERDICT_FAILED, UserError
 from siasops.inventory import Host, Inventory
@@ -221,12 +222,13 @@ def _leave_reads(inventory: Inventory, fleet: Fleet, host: Host, progress: Progr
     fleet.run(name, f"{line}; ! systemctl is-active --quiet {unit} || systemctl reload {unit}", check=True)
 
     def free() -> bool:
-        leader = look(inventory, fleet).leader
+        leader = look_at_database(inventory, ask).leader
         return leader is not None and all(
             s.sync_state not in {"sync", "quorum"} for s in leader.standbys if s.host == name
         )
 
-    wait_until(free, f"no commit waits for {name}", deadline=SYNC_LIMIT, every=0.5, say=progress.say)
+    with Asker(inventory) as ask:
+        wait_until(free, f"no commit waits for {name}", deadline=SYNC_LIMIT, every=0.5, say=progress.say)
     hosts = [h.name for h in inventory.group("applications")]
     # Out of the turn first, and only then away from it: a new connection must not come here again.
     drain.drain(fleet, drain.READS, server, hosts=hosts, limit=0.0)
@@ -244,11 +246,12 @@ def _serve_reads(inventory: Inventory, fleet: Fleet, host: Host, progress: Progr
     name = host.name
 
     def follows() -> bool:
-        member = next(m for m in look(inventory, fleet).members if m.host == name)
+        member = next(m for m in look_at_database(inventory, ask).members if m.host == name)
         caught_up = member.lag_bytes is not None and member.lag_bytes <= LAG_LIMIT
         return member.leads or (member.state == "streaming" and caught_up)
 
-    wait_until(follows, f"{name} follows the primary", deadline=limit, every=1.0, say=progress.say)
+    with Asker(inventory) as ask:
+        wait_until(follows, f"{name} follows the primary", deadline=limit, every=1.0, say=progress.say)
     serving = instance.of(inventory).serving
     config, unit = serving.config, serving.unit
     line = f"grep -qx '  nosync: true' {config} || exit 0; sed -i '/^  nosync: true$/d' {config}"

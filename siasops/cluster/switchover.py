@@ -20,7 +20,7 @@ from siasops.calendar import records
 from siasops.cluster import instance
 from siasops.cluster.check import Line, check
 from siasops.cluster.client import Asker
-from siasops.cluster.view import Member, View, look
+from siasops.cluster.view import Member, View, look, look_at_database
 from siasops.console import Progress
 from siasops.errors import USAGE, UserError
 from siasops.guard.decision import Cluster
@@ -232,9 +232,9 @@ def _act(stage: Stage, leader: Member, target: Member, result: Switch, progress:
             finally:
                 # Every application host lets its clients through by itself, whatever becomes of this process.
                 hold.wait_resumed()
-    with progress.step("Wait until every standby follows"):
+    with progress.step("Wait until every standby follows"), Asker(inventory) as ask:
         remote.wait_until(
-            lambda: all(line.ok for line in check(look(inventory, fleet)) if line.what in FOLLOWING),
+            lambda: all(line.ok for line in check(look_at_database(inventory, ask)) if line.what in FOLLOWING),
             "every database host follows the new primary",
             deadline=120.0,
             every=1.0,

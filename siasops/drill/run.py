@@ -39,6 +39,8 @@ BASELINE = 3.0
 READY_LIMIT = 30.0
 CONVERGE_LIMIT = 180.0
 """Seconds, after healing, for everything to be as before."""
+LOOK_EVERY = 2.0
+"""Seconds between two looks at everything meanwhile: a look starts some fifty processes on the hosts, which a lab feels."""
 AFTERMATH = 2.0
 """Seconds of load after convergence: the platform must also go on."""
 CATCH_UP_LIMIT = 30.0
@@ -390,7 +392,7 @@ def converge(stage: Stage, progress: Progress, tell: Callable[[], None] = lambda
             raise UserError(
                 f"Not as before within {CONVERGE_LIMIT:.0f} s of healing: {_sentence(wrong)}. See `sias cluster check`."
             )
-        time.sleep(1.0)
+        time.sleep(LOOK_EVERY)
 
 
 def _documents_complete(view: View, since: float | None) -> float | None:

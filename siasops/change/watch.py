@@ -54,7 +54,7 @@ class Watch:
         self._baseline = self._begin = 0.0
 
     def start(self) -> None:
-        """Start the load, and wait until each kind of it has had a success and a few quiet seconds.
+        """Start the load, and wait until each kind of it has had a success, none is slow, and a few seconds more.
 
         Raises:
             UserError: a kind of load cannot be served.
@@ -63,6 +63,7 @@ class Watch:
         self._observer = Observer(self.stage.inventory)
         self.workers.start()
         self.workers.wait_ready(READY_LIMIT)
+        self.workers.wait_calm()
         self._baseline = time.monotonic()
         time.sleep(BASELINE)
         self._begin = time.monotonic()

@@ -1,6 +1,6 @@
 """Hold writers back on one application host until its HAProxy sees the new primary, then let them through.
 
-    python3 - PORT DATABASE FORMER NEW PAUSE_SECONDS HOLD_SECONDS < hold.py      (as root; standard library only)
+    python3 - PORT DATABASE NEW PAUSE_SECONDS HOLD_SECONDS < hold.py      (as root; standard library only)
 
 Says `paused`, `routed` and `resumed`, one word a line, as it happens. It lets clients through whatever happens, also when
 whoever started it is gone: nobody is left waiting for longer than the two limits together. Exit 1 when the new primary
@@ -47,7 +47,7 @@ def say(word: str) -> None:
 
 def main() -> int:
     """Command line: see above."""
-    port, database, former, new, pause_limit, hold_limit = sys.argv[1:]
+    port, database, new, pause_limit, hold_limit = sys.argv[1:]
     user = subprocess.run(
         ["systemctl", "show", "-P", "User", "pgbouncer"], capture_output=True, text=True, check=True, timeout=5
     ).stdout.strip()
@@ -66,11 +66,7 @@ def main() -> int:
         say("paused")
         end = time.monotonic() + float(hold_limit)
         while not seen and time.monotonic() < end:
-            up = running("pg_primary")
-            if new in up and former in up:
-                # Its next check would say so; the clients need not wait for it.
-                haproxy(f"set server pg_primary/{former} health down")
-            seen = up == {new}
+            seen = running("pg_primary") == {new}
             if not seen:
                 time.sleep(LOOK_EVERY)
         say("routed" if seen else "late")

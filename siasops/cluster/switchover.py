@@ -173,7 +173,8 @@ def run(inventory: Inventory, room: str, *, dry: bool, progress: Progress, recor
         lines.append(_alone(instance.of(inventory)))
         result = Switch(room, dry, lines, leader.host if leader else None)
         if leader is None or target is None or not all(line.ok for line in lines):
-            result.sentence = "Nothing was done: an assertion does not hold."
+            wrong = "; ".join(f"{line.what}: {line.found}" for line in lines if not line.ok)
+            result.sentence = f"Nothing was done, because this does not hold: {wrong}."
             return result
         if dry:
             result.held = True
@@ -224,7 +225,7 @@ def _act(stage: Stage, leader: Member, target: Member, result: Switch, progress:
         fleet.run(leader.host, CHECKPOINT, timeout=60.0, check=True)
         mark(f"checkpoint on {leader.host}")
         with Handover(inventory, leader.host, target.host) as handover:
-            hold = _Hold(stage, leader.host, target.host, mark)
+            hold = _Hold(stage, target.host, mark)
             hold.wait_paused()
             try:
                 handover.act()
@@ -249,7 +250,7 @@ def _act(stage: Stage, leader: Member, target: Member, result: Switch, progress:
 class _Hold:
     """`hold.py` on every application host: says when all hold their clients back, and when all let them through."""
 
-    def __init__(self, stage: Stage, former: str, new: str, mark: Callable[[str], None]) -> None:
+    def __init__(self, stage: Stage, new: str, mark: Callable[[str], None]) -> None:
         inventory = stage.inventory
         self._hosts = [h.name for h in inventory.group("applications")]
         self._mark = mark
@@ -257,8 +258,7 @@ class _Hold:
         self._heard = threading.Condition()
         port = str(inventory.ports["pgbouncer"])
         serving = instance.of(inventory).serving
-        servers = [serving.server(former), serving.server(new)]
-        command = ["python3", "-", port, inventory.cluster, *servers, str(PAUSE_LIMIT), str(HOLD_LIMIT)]
+        command = ["python3", "-", port, inventory.cluster, serving.server(new), str(PAUSE_LIMIT), str(HOLD_LIMIT)]
         script = (Path(__file__).parent / "hold.py").read_text(encoding="utf-8")
         self._results: dict[str, remote.Result] = {}
 

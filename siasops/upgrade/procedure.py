@@ -280,8 +280,7 @@ def _primary(act: Act, *, room: str) -> None:
         _hold_log(act, leader)
         moved = switch.run(act.inventory, room, dry=False, progress=act.progress, recorded=False)
         if not moved.held:
-            wrong = "; ".join(f"{line.what}: {line.found}" for line in moved.assertions if not line.ok)
-            raise UserError(f"The primary could not move to room {room}: {wrong or moved.sentence}")
+            raise UserError(f"The primary could not move to room {room}: {moved.sentence}")
         act.progress.say(moved.sentence)
     _reindex(act)
 

@@ -32,10 +32,10 @@ MOVE = "UPDATE drill.account SET balance = balance + %s WHERE id = %s"
 RECORD = "INSERT INTO drill.transfer (run, id) VALUES (%s, %s) RETURNING id"
 CLAIM = "INSERT INTO drill.claim (run, key, client) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING RETURNING number"
 SNAPSHOT = "SELECT host(inet_server_addr()), count(*), sum(balance) FROM drill.account"
-TRANSFER_PERIOD = 0.25
+TRANSFER_PERIOD = 0.5
 CLAIM_PERIOD = 0.5
 """Seconds that a key is raced for."""
-SNAPSHOT_PERIOD = 0.5
+SNAPSHOT_PERIOD = 1.0
 CONTENDERS = 3
 
 

@@ -64,7 +64,7 @@ def test_a_renewal_of_every_certificate_is_not_noticed(stage: Stage, tmp_path: P
     history = load(tmp_path)
     failed = [op for op in history.http if not op.ok]
     assert failed == []
-    assert len(history.http) > 75
+    assert len(history.http) > 35
     acknowledged = {op.key for op in history.ledger if op.outcome is Outcome.OK}
     for node, rows in read_nodes(stage, "renewal")[0].items():
         assert acknowledged <= {row.key for row in rows}, node

@@ -8,6 +8,7 @@ import re
 import ssl
 import time
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import httpx
 import pytest
@@ -22,6 +23,7 @@ ROOMS = sorted(FACTS.rooms)
 UNITS = ["haproxy", "pgbouncer", "keepalived", "sias-documents", "sias-web", "sias-worker"]
 READS_ARE_HOME_S = 75
 """PgBouncer's server_lifetime, and some."""
+TWO_PRIMARIES = (Path(__file__).parent / "two_primaries.py").read_text(encoding="utf-8")
 SHOW_STAT = """
 import socket
 link = socket.socket(socket.AF_UNIX)
@@ -232,3 +234,14 @@ def test_every_host_runs_the_same_release(on: Reach) -> None:
     assert len({note["release"] for note in noted.values()}) == 1
     for host, note in noted.items():
         assert on(host).check_output("readlink -f /opt/sias/current") == note["release"]
+
+
+def test_a_primary_is_left_for_its_successor_at_once_and_for_silence_late(on: Reach) -> None:
+    answer = on(APPLICATIONS[0]).run("python3 -c %s", TWO_PRIMARIES)
+    assert answer.rc == 0, answer.stderr
+    found = json.loads(answer.stdout)
+    assert found["kept through silence"] is True
+    assert found["ended for its successor"] < 1
+    assert found["taken by the successor"] == ["two"], "the former primary still said that it leads"
+    assert found["back"] < 1
+    assert 2 < found["left without a successor"] < 10

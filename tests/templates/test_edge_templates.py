@@ -154,6 +154,8 @@ def test_writes_go_to_whoever_patroni_calls_primary_and_old_sessions_end(rendere
         assert [n for n, _ in servers(section)] != []
         assert {n for n, _ in servers(section)} == {h.name for h in rendered.inventory.group("databases")}
         assert all("on-marked-down shutdown-sessions" in line for _, line in servers(section))
+        # Who is followed is the script's to see (test_edge.py in tests/infra has two of them).
+        assert "lua-load /etc/haproxy/primary.lua" in haproxy(rendered, host)["global"]
 
 
 def test_every_other_machine_is_checked_by_its_certificate(rendered: Rendered) -> None:

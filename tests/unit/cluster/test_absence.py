@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -49,11 +51,18 @@ def hosts(lab: Inventory, monkeypatch: pytest.MonkeyPatch) -> Hosts:
     return made
 
 
+def show(monkeypatch: pytest.MonkeyPatch, view: Callable[..., View]) -> None:
+    """Let whoever looks, at everything or at the database alone, see that."""
+    monkeypatch.setattr(absence, "Asker", lambda _: nullcontext())
+    for name in ("look", "look_at_database"):
+        monkeypatch.setattr(absence, name, view)
+
+
 @pytest.fixture
 def looked(view: View, monkeypatch: pytest.MonkeyPatch) -> list[View]:
     """What `look` shows; the last one stands."""
     shown = [view]
-    monkeypatch.setattr(absence, "look", lambda *_: shown[-1])
+    show(monkeypatch, lambda *_: shown[-1])
     return shown
 
 
@@ -180,7 +189,7 @@ def test_a_standby_counts_again_only_when_it_has_caught_up(
         asked.append(len(hosts.told("d;.*nosync|nosync.*/d'")))
         return view if len(asked) > 2 else replace(view, members=behind)
 
-    monkeypatch.setattr(absence, "look", again)
+    show(monkeypatch, again)
     lines = absence.come_back(lab, hosts, "db-b1", Progress())  # type: ignore[arg-type]
     assert asked[:3] == [0, 0, 0], "the tag went before the standby had caught up"
     assert healthy(lines)

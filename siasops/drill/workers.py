@@ -19,7 +19,7 @@ LEDGER_CLIENTS = 8
 LEDGER_PERIOD = 0.4
 """Seconds between two inserts of a client: 8 clients make 20 writes a second, which tells a gap to 50 ms. A lab's hosts share
 two cores, which are threads of one: from three quarters of their time on, everything takes half as long again, so a load
-that keeps them there before the fault is one that they never come back from. This one takes slow cores to about 60 %."""
+that keeps them there before the fault is one that they never come back from."""
 READ_PERIOD = 0.2
 DOCUMENT_PERIOD = 2.0
 HTTP_RATES = {"read": 2.0, "write": 1.0}
@@ -229,7 +229,7 @@ class Workers:
             time.sleep(0.2)
 
     def wait_calm(self) -> bool:
-        """Wait until no request has been answered slowly for a while; False when that does not come within CALM_LIMIT.
+        """Wait until every way works and no request was answered slowly for a while; False when not within CALM_LIMIT.
 
         A platform that is busy before anything is touched shows what it does when it is busy, not what the event does to it.
 
@@ -240,7 +240,8 @@ class Workers:
         while True:
             self.look()
             now = time.monotonic()
-            if now - max(begin, *(w.tail.slow_at for w in self.workers.values())) >= STEADY:
+            slow_at = max((w.tail.slow_at for w in self.workers.values()), default=begin)
+            if not self.waiting(begin) and now - max(begin, slow_at) >= STEADY:
                 return True
             if now - begin > CALM_LIMIT:
                 return False

@@ -17,7 +17,6 @@ local followed = {} -- servers that another one has followed; until their own Pa
 local function look(server)
   local stats = server:get_stats()
   return {
-    server = server,
     up = stats.status:sub(1, 2) == "UP",
     weight = tonumber(stats.weight) or 0,
     passed = (stats.check_status or ""):find("L7OK", 1, true) ~= nil,

@@ -6,13 +6,14 @@ import asyncio
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
 
 from siasops import inventory as facts
-from siasops.drill.workers import PATIENCE, STEADY, Tail, Worker, Workers
+from siasops.drill.workers import CALM_LIMIT, LOGS, PATIENCE, STEADY, Tail, Worker, Workers
 from siasops.drill.workloads.session import NEXT_DOOR, Door, Session
 from siasops.errors import UserError
 
@@ -28,7 +29,9 @@ class Log:
         self.monkeypatch = monkeypatch
         self.workers = Workers(facts.load(facts.resolve("lab")), "run", folder)
         self.tail = Tail(self.path)
-        self.workers.workers[stem] = Worker(stem, None, self.tail, folder / "x")  # type: ignore[arg-type]
+        running: Any = SimpleNamespace(poll=lambda: None)
+        (name,) = (name for name, log in LOGS.items() if log == stem)
+        self.workers.workers[name] = Worker(name, running, self.tail, folder / "x")
 
     def write(self, *records: dict[str, Any]) -> None:
         with self.path.open("a") as file:
@@ -93,6 +96,32 @@ def test_a_line_that_is_still_being_written_waits_for_the_next_look(log: Log) ->
 def test_a_workload_that_died_is_an_error_and_no_silence(log: Log) -> None:
     with pytest.raises(UserError, match="ledger ended by itself: no disk"):
         log.write({"e": "died", "t": 1.0, "why": "no disk"})
+
+
+@pytest.mark.parametrize(("until", "calm"), [(103.0, True), (1000.0, False)])
+def test_nothing_is_broken_while_users_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: float, calm: bool
+) -> None:
+    log = Log(tmp_path, monkeypatch, "http")
+    clock = [100.0]
+
+    def answer(seconds: float) -> None:
+        clock[0] += seconds
+        took = 1.5 if clock[0] < until else 0.2
+        log.write({"e": "request", "t": clock[0], "intended": clock[0] - took, "ok": True, "kind": "read", "room": "a"})
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", answer)
+    assert log.workers.wait_calm() is calm
+    assert clock[0] >= (until + STEADY - 0.2 if calm else 100 + CALM_LIMIT)
+
+
+def test_a_platform_that_answers_nobody_is_not_calm(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    log.write(*steadily(98, 99))
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    assert log.workers.wait_calm() is False
 
 
 # --- the doors of a session -----------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ class Watch:
         self._observer = Observer(self.stage.inventory)
         self.workers.start()
         self.workers.wait_ready(READY_LIMIT)
-        self.workers.wait_calm()
+        self.workers.wait_calm(self.progress.say)
         self._baseline = time.monotonic()
         time.sleep(BASELINE)
         self._begin = time.monotonic()

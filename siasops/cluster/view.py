@@ -198,18 +198,21 @@ def look(inventory: Inventory, fleet: Fleet, *, ask: Asker | None = None) -> Vie
             asker.__exit__()
 
 
+def ask_patroni(inventory: Inventory, ask: Asker, port: int) -> dict[str, Any]:
+    """Every database host's `/patroni`, asked at once; None from a host that gives none. `members_of` reads it."""
+    hosts = inventory.group("databases")
+    with ThreadPoolExecutor(max_workers=len(hosts)) as pool:
+        found = pool.map(lambda h: ask.json(h.address, port, "/patroni"), hosts)
+        return dict(zip((h.name for h in hosts), found, strict=True))
+
+
 def look_at_database(inventory: Inventory, ask: Asker) -> View:
     """Ask the database hosts' Patroni alone; the rest of the view is empty.
 
     For waits that look again and again while users are served: a whole look starts some fifty processes on the hosts.
     """
     begin = time.monotonic()
-    hosts = inventory.group("databases")
-    port = instance.of(inventory).serving.patroni
-    with ThreadPoolExecutor(max_workers=len(hosts)) as pool:
-        answers = dict(
-            zip((h.name for h in hosts), pool.map(lambda h: ask.json(h.address, port, "/patroni"), hosts), strict=True)
-        )
+    answers = ask_patroni(inventory, ask, instance.of(inventory).serving.patroni)
     return View(
         environment=inventory.environment,
         members=members_of(inventory, answers),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from siasops.cluster import instance
 from siasops.cluster.client import Asker
-from siasops.cluster.view import members_of
+from siasops.cluster.view import ask_patroni, members_of
 from siasops.inventory import Inventory
 
 PERIOD = 0.5
@@ -66,14 +65,12 @@ class Observer:
         return since
 
     def _work(self) -> None:
-        databases = self.inventory.group("databases")
-        with Asker(self.inventory, timeout=1.0) as asker, ThreadPoolExecutor(len(databases)) as pool:
+        with Asker(self.inventory, timeout=1.0) as asker:
             while not self._stop.is_set():
                 begin = time.monotonic()
                 # Another one after a migration's cutover, in the middle of the watch.
                 port = instance.of(self.inventory).serving.patroni
-                found = pool.map(lambda h, port=port: asker.json(h.address, port, "/patroni"), databases)
-                answers = dict(zip((h.name for h in databases), found, strict=True))
+                answers = ask_patroni(self.inventory, asker, port)
                 self.sights.append(judge(self.inventory, time.monotonic(), answers))
                 self._stop.wait(max(0.05, PERIOD - (time.monotonic() - begin)))
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from siasops.inventory import ROOT, Inventory
 LEDGER_CLIENTS = 8
 LEDGER_PERIOD = 0.4
 """Seconds between two inserts of a client: 8 clients make 20 writes a second, which tells a gap to 50 ms. A lab's hosts share
-two cores, which are threads of one: from three quarters of their time on, everything takes half as long again, so a load
-that keeps them there before the fault is one that they never come back from."""
+two cores: as those fill, everything takes half as long again (runbooks/records/20261129-busy-machine.md), so a load that
+keeps them nearly full before the fault is one that they do not come back from."""
 READ_PERIOD = 0.2
 DOCUMENT_PERIOD = 2.0
 HTTP_RATES = {"read": 2.0, "write": 1.0}
@@ -228,8 +229,8 @@ class Workers:
                 )
             time.sleep(0.2)
 
-    def wait_calm(self) -> bool:
-        """Wait until every way works and no request was answered slowly for a while; False when not within CALM_LIMIT.
+    def wait_calm(self, say: Callable[[str], None]) -> bool:
+        """Wait until every way works and no request was answered slowly for a while; say so when not within CALM_LIMIT.
 
         A platform that is busy before anything is touched shows what it does when it is busy, not what the event does to it.
 
@@ -244,6 +245,7 @@ class Workers:
             if not self.waiting(begin) and now - max(begin, slow_at) >= STEADY:
                 return True
             if now - begin > CALM_LIMIT:
+                say("users wait longer than they should before anything is touched: this machine is busy")
                 return False
             time.sleep(0.2)
 

@@ -19,7 +19,7 @@ from typing import Any
 from siasops.cluster import instance
 from siasops.cluster.client import Asker
 from siasops.cluster.instance import Instance
-from siasops.cluster.view import Member, members_of
+from siasops.cluster.view import Member, ask_patroni, members_of
 from siasops.errors import UserError
 from siasops.guard.etcd import Etcd, encode
 from siasops.guard.wire import Identity
@@ -45,10 +45,8 @@ class Side:
 
     def members(self) -> tuple[Member, ...]:
         """What its Patronis say."""
-        hosts = self.inventory.group("databases")
         with Asker(self.inventory) as asker:
-            answers = {host.name: asker.json(host.address, self.one.patroni, "/patroni") for host in hosts}
-        return members_of(self.inventory, answers)
+            return members_of(self.inventory, ask_patroni(self.inventory, asker, self.one.patroni))
 
     def leader(self) -> str:
         """Host of its primary.

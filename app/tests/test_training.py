@@ -41,7 +41,10 @@ def counted(cluster, table: str) -> int:
 def test_a_reset_leaves_the_first_day_and_nothing_that_trainees_wrote(cluster, formation):
     formation("reset_training", "--persons", "100")
     assert "unchanged" in formation("load_demonstration", user="sias_app").stdout
-    tables = ("tasks_task", "reception_contact", "thirdparties_thirdparty", "privacy_rightsrequest")
+    tables = (
+        "tasks_task", "reception_contact", "thirdparties_thirdparty", "privacy_rightsrequest",
+        "notes_note", "evaluations_answer", "duplicates_candidate",
+    )  # fmt: skip
     before = {table: counted(cluster, table) for table in tables}
     assert all(before.values()), before
     cluster.sql("DELETE FROM reception_contact", database="formation")

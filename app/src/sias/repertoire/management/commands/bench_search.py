@@ -17,7 +17,7 @@ from sias.repertoire import search, typos
 from sias.repertoire.models import Person
 
 SEED = 2008
-# With one typing error, in the database, whatever the size of the population.
+# With one typing error, in the database, at the size of the department.
 GOAL_P50, GOAL_P95, GOAL_RECALL = 5.0, 12.0, 0.98  # ms, ms, share
 
 

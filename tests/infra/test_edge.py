@@ -212,6 +212,15 @@ def test_documents_are_whole_in_both_rooms_and_arbitrated_by_the_witness(on: Rea
 
 
 @pytest.mark.parametrize("host", [h.name for h in FACTS.group("bricks")])
+def test_a_brick_soon_gives_up_whoever_fell_silent_and_what_they_had_locked(on: Reach, host: str) -> None:
+    """Every other link of a brick: its kernel asks each second whether the client is there."""
+    links = on(host).check_output("ss -Htnpo state established '( sport >= :49152 )' | grep glusterfsd").splitlines()
+    assert links
+    # A link on which an answer is under way has another timer; it is given up by tcp-user-timeout.
+    assert all(re.search(r"timer:\((?:on,|keepalive,(?:\d+ms|1sec)?,)", link) for link in links), links
+
+
+@pytest.mark.parametrize("host", [h.name for h in FACTS.group("bricks")])
 def test_glusterd_answers_soon_after_its_start(on: Reach, host: str) -> None:
     """Whoever stores a document waits for it; asking geo-replication took it 6 s and, on a busy host, 20 s."""
     shown = on(host).check_output(
@@ -243,5 +252,8 @@ def test_a_primary_is_left_for_its_successor_at_once_and_for_silence_late(on: Re
     assert found["kept through silence"] is True
     assert found["ended for its successor"] < 1
     assert found["taken by the successor"] == ["two"], "the former primary still said that it leads"
-    assert found["back"] < 1
+    assert found["with the former one back"] == ["two"], "it says so for as long as its lease would have lasted"
+    assert found["kept when the former one came back"] is True
+    assert found["taken again when the successor says no"] < 2
+    assert found["and left again"] < 1
     assert 2 < found["left without a successor"] < 10

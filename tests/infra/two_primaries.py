@@ -1,8 +1,8 @@
-"""The backend pg_primary of this host's HAProxy, with two databases that say whatever a test wants; prints what it did.
+"""How this host's HAProxy finds the primary, with two databases that say whatever a test wants; prints what it did.
 
     python3 -c "$(cat two_primaries.py)"      (as root on an application host; standard library only)
 
-A second HAProxy on loopback: the host's own primary.lua and its own limits of checks, but for TLS.
+A second HAProxy on loopback: the host's own primary.lua, its own question and limits of checks, but for TLS.
 """
 
 from __future__ import annotations
@@ -18,18 +18,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-ANSWERS = {
-    "primary": b'HTTP/1.0 200 OK\r\n\r\n{"role": "primary"}',
-    "replica": b'HTTP/1.0 503 Service Unavailable\r\n\r\n{"role": "replica"}',
-}
 PATIENCE = 15.0
 
 
 class Database:
-    """Says its name to whoever connects and echoes; answers checks as `role`, or not at all (silent)."""
+    """Says its name to whoever connects and echoes; answers checks as `role` on a timeline, or not at all (silent)."""
 
     def __init__(self, name: str, role: str) -> None:
-        self.name, self.role = name, role
+        self.name, self.role, self.timeline = name, role, 1
         self.sessions, self.checks = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
         for server, talk in ((self.sessions, self._echo), (self.checks, self._check)):
             threading.Thread(target=self._accept, args=(server, talk), daemon=True).start()
@@ -50,7 +46,9 @@ class Database:
             if self.role == "silent":
                 time.sleep(PATIENCE)
             else:
-                link.sendall(ANSWERS[self.role])
+                status = b"200 OK" if self.role == "primary" else b"503 Service Unavailable"
+                said = json.dumps({"role": self.role, "timeline": self.timeline}).encode()
+                link.sendall(b"HTTP/1.0 %b\r\n\r\n%b" % (status, said))
 
 
 class Session:
@@ -79,6 +77,9 @@ def seconds_until(condition: Callable[[], bool]) -> float:
 
 
 def play(port: int, one: Database, two: Database) -> dict[str, object]:
+    def served() -> list[str]:
+        return sorted({Session(port).database for _ in range(30) if not time.sleep(0.1)})
+
     time.sleep(1.5)  # the first checks; until then both count as up
     found: dict[str, object] = {"first": seconds_until(lambda: Session(port).database == "one")}
     session = Session(port)
@@ -87,32 +88,42 @@ def play(port: int, one: Database, two: Database) -> dict[str, object]:
     found["kept through silence"] = session.lives()
     one.role = "primary"
     time.sleep(1.5)
-    # Both say that they lead: the one that came last does.
-    two.role = "primary"
+    # Both say that they lead, and one was promoted later.
+    two.role, two.timeline = "primary", 2
     found["ended for its successor"] = seconds_until(lambda: not session.lives())
-    found["taken by the successor"] = sorted({Session(port).database for _ in range(20) if not time.sleep(0.1)})
-    one.role = "replica"
-    time.sleep(1.5)
-    session = Session(port)
-    one.role, two.role = "primary", "silent"
-    found["back"] = seconds_until(lambda: not session.lives() and Session(port).database == "one")
+    found["taken by the successor"] = served()
+    # The former primary comes back from a cut and still says that it leads.
     session = Session(port)
     one.role = "silent"
+    time.sleep(3.0)
+    one.role = "primary"
+    found["with the former one back"] = served()
+    found["kept when the former one came back"] = session.lives()
+    two.role = "replica"
+    found["taken again when the successor says no"] = seconds_until(lambda: Session(port).database == "one")
+    one.role, two.role, two.timeline = "replica", "primary", 3
+    found["and left again"] = seconds_until(lambda: Session(port).database == "two")
+    session = Session(port)
+    two.role = "silent"
     found["left without a successor"] = seconds_until(lambda: not session.lives())
     return found
 
 
 def main() -> None:
     one, two = Database("one", "primary"), Database("two", "replica")
-    own = Path("/etc/haproxy/haproxy.cfg").read_text(encoding="utf-8").partition("backend pg_primary ")[2]
-    limits = re.search(r"default-server (inter .* shutdown-sessions)", own)
-    if limits is None:
-        raise SystemExit("/etc/haproxy/haproxy.cfg: backend pg_primary has no default-server as expected")
+    own = Path("/etc/haproxy/haproxy.cfg").read_text(encoding="utf-8").partition("backend patroni_primary ")[2]
+    question = "\n".join(
+        re.findall(r"^ +(?:option httpchk|http-check) .*", own.partition("\nbackend ")[0], re.MULTILINE)
+    )
+    limits = re.search(r"default-server (inter .* rise \d+) ", own)
+    followers = re.search(r"backend pg_primary .*\n +default-server (.*)", own)
+    if not question or limits is None or followers is None:
+        raise SystemExit("/etc/haproxy/haproxy.cfg: patroni_primary and pg_primary are not as expected")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    servers = "\n".join(
-        f"  server {d.name} 127.0.0.1:{d.sessions.getsockname()[1]} check port {d.checks.getsockname()[1]}"
-        for d in (one, two)
+    checked = "\n".join(f"  server {d.name} 127.0.0.1:9 check port {d.checks.getsockname()[1]}" for d in (one, two))
+    following = "\n".join(
+        f"  server {d.name} 127.0.0.1:{d.sessions.getsockname()[1]} track patroni_primary/{d.name}" for d in (one, two)
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "haproxy.cfg"
@@ -120,8 +131,8 @@ def main() -> None:
             f"global\n  lua-load /etc/haproxy/primary.lua\n"
             f"defaults\n  mode tcp\n  timeout connect 1s\n  timeout check 1s\n  timeout client 1h\n  timeout server 1h\n"
             f"frontend writes\n  bind 127.0.0.1:{port}\n  default_backend pg_primary\n"
-            f"backend pg_primary\n  option httpchk GET /primary\n  http-check expect status 200\n"
-            f"  default-server {limits[1]}\n{servers}\n",
+            f"backend patroni_primary\n  mode http\n{question}\n  default-server {limits[1]}\n{checked}\n"
+            f"backend pg_primary\n  default-server {followers[1]}\n{following}\n",
             encoding="utf-8",
         )
         proxy = subprocess.Popen(["/usr/sbin/haproxy", "-db", "-q", "-f", str(path)], stderr=subprocess.DEVNULL)

@@ -147,22 +147,24 @@ def test_reads_prefer_replicas_of_the_own_room_and_end_at_the_primary(rendered: 
 
 
 def test_writes_go_to_whoever_patroni_calls_primary_and_old_sessions_end(rendered: Rendered) -> None:
+    databases = {h.name for h in rendered.inventory.group("databases")}
     for host in rendered.hosts:
-        section = haproxy(rendered, host)["backend pg_primary"]
-        assert "option httpchk GET /primary" in section
-        assert """http-check expect string '"role": "primary"'""" in section
-        assert [n for n, _ in servers(section)] != []
-        assert {n for n, _ in servers(section)} == {h.name for h in rendered.inventory.group("databases")}
-        assert all("on-marked-down shutdown-sessions" in line for _, line in servers(section))
-        # Who is followed is the script's to see (test_edge.py in tests/infra has two of them).
-        assert "lua-load /etc/haproxy/primary.lua" in haproxy(rendered, host)["global"]
+        found = haproxy(rendered, host)
+        asked, led = found["backend patroni_primary"], found["backend pg_primary"]
+        assert "option httpchk GET /primary" in asked
+        # Who is followed is the script's to see, by the timeline (test_edge.py in tests/infra has two primaries).
+        assert any("""expect string '"role": "primary"' on-success "timeline %[""" in line for line in asked)
+        assert "lua-load /etc/haproxy/primary.lua" in found["global"]
+        assert {n for n, _ in servers(asked)} == {n for n, _ in servers(led)} == databases
+        assert all(f"track patroni_primary/{n} " in line for n, line in servers(led))
+        assert all("on-marked-down shutdown-sessions" in line for _, line in servers(led))
 
 
 def test_every_other_machine_is_checked_by_its_certificate(rendered: Rendered) -> None:
     for host in rendered.hosts:
         for title, section in haproxy(rendered, host).items():
             for name, line in servers(section):
-                if "unix@" in line or "abns@" in line:
+                if "unix@" in line or "abns@" in line or " track " in line:
                     continue
                 assert "verify required" in line, f"{host}: {title}"
                 assert f"verifyhost {name}" in line, f"{host}: {title}"
@@ -405,16 +407,20 @@ def test_a_cluster_that_does_not_serve_is_checked_and_has_no_weight(tmp_path: Pa
     serving = clusters.pop(serves)
     made = render(tmp_path, "lab", sias_postgresql={"serving": serving, "beside": next(iter(clusters.values()))})
     found = haproxy(made, "app-a1")
-    for backend in ("backend pg_primary", "backend pg_replicas"):
-        told = dict(servers(found[backend]))
-        assert set(told) == {"db-a1", "db-b1", "db-a1-green", "db-b1-green"}
-        for name, line in told.items():
-            assert (" weight 0" in line) is (name.endswith("-green") != (serves == "green")), line
+    led, asked, replicas = (
+        dict(servers(found[f"backend {b}"])) for b in ("pg_primary", "patroni_primary", "pg_replicas")
+    )
+    for name in ("db-a1", "db-b1", "db-a1-green", "db-b1-green"):
+        rests = name.endswith("-green") != (serves == "green")
+        assert [" weight 0" in told[name] for told in (led, asked, replicas)] == [rests, False, rests]
+        assert f"track patroni_primary/{name} " in led[name]
+        for told in (asked, replicas):
             # Each asks its own Patroni, as the certificate of its own host.
-            own = re.findall(r"\bport (\d+)", line)[0]
-            assert own == ("8018" if name.endswith("-green") else "8008"), line
-            assert f"verifyhost {name.removesuffix('-green')}" in line
-        assert (" backup" in told["db-b1-green"]) is (backend == "backend pg_replicas")
+            own = re.findall(r"\bport (\d+)", told[name])[0]
+            assert own == ("8018" if name.endswith("-green") else "8008"), told[name]
+            assert f"verifyhost {name.removesuffix('-green')}" in told[name]
+    assert " backup" in replicas["db-b1-green"]
+    assert " backup" not in led["db-b1-green"]
     scope = {"blue": "sias", "green": "sias-green"}[serves]
     key = base64.b64encode(f"/service/{scope}/leader".encode()).decode()
     assert any(key in line for line in found["backend etcd_leader"])

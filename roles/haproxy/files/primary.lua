@@ -1,58 +1,60 @@
--- One primary at a time, decided by who came last (loaded by haproxy.cfg, backend pg_primary).
+-- One primary at a time, decided by timelines (loaded by haproxy.cfg, backend patroni_primary).
 --
--- Patroni lets one host lead. So when a second server of the backend passes its check, the first one no longer leads, whatever
--- its own checks say or do not say yet: it is marked down at once, and with that its sessions are ended (on-marked-down).
+-- PostgreSQL begins a timeline with each promotion. So of two servers that both say that they lead, the one on the later timeline
+-- does, and the other one is its predecessor, whatever its own Patroni says or does not say yet: after a cut it claims to lead
+-- until its lease would have ended. The leader is marked up at its first answer, and everybody else down, which ends their
+-- sessions (on-marked-down); a predecessor that goes on claiming never reaches `rise`.
 -- A primary is thus replaced within EVERY milliseconds of its successor's first answer, and the checks that would find it
 -- silent may be patient: a primary that is slow to answer while nobody else leads keeps its sessions. Ending those made a busy
 -- host busier still, with the log-ins of everybody who had been cut off.
 --
--- Servers without weight are of a cluster that does not serve (see the migration of PostgreSQL) and are left alone.
+-- Nothing is remembered longer than it holds: a server that is down and does not claim to lead has told nothing, and one that
+-- was left is taken again as soon as nobody on a later timeline is there.
 
-local BACKEND = "pg_primary"
+local BACKEND = "patroni_primary"
 local EVERY = 100 -- ms
+local GREEN = "-green$" -- the second cluster of a migration counts its own timelines
 
-local leads = nil -- the server that writes go to
-local followed = {} -- servers that another one has followed; until their own Patroni denies, or falls silent
+local timelines = {} -- of servers that are up or claim to lead, as each one last told
 
-local function look(server)
+local function learn(name, server)
   local stats = server:get_stats()
-  return {
-    up = stats.status:sub(1, 2) == "UP",
-    weight = tonumber(stats.weight) or 0,
-    passed = (stats.check_status or ""):find("L7OK", 1, true) ~= nil,
-  }
+  local up = stats.status:sub(1, 2) == "UP"
+  local told = tonumber((stats.last_chk or ""):match("^timeline (%d+)")) -- empty while the next question is under way
+  if told ~= nil then
+    timelines[name] = told
+  elseif not up and not (stats.check_status or ""):find("L7OK", 1, true) then
+    timelines[name] = nil
+  end
+  return up
+end
+
+local function leads(one, other)
+  local mine, its = timelines[one], timelines[other]
+  return its == nil or mine > its or (mine == its and one < other)
 end
 
 local function step()
-  local serving, newcomer = {}, nil
-  for name, server in pairs(core.backends[BACKEND].servers) do
-    local seen = look(server)
-    if followed[name] and (seen.weight == 0 or not seen.passed) then
-      followed[name] = nil
-    end
-    if seen.up and seen.weight > 0 then
-      if followed[name] then
-        server:check_force_down() -- an answer from before it knew
-      else
-        serving[name] = server
-        if name ~= leads and seen.passed then
-          newcomer = name
-        end
-      end
+  local servers = core.backends[BACKEND].servers
+  local up, leader = {}, {}
+  for name, server in pairs(servers) do
+    up[name] = learn(name, server)
+  end
+  for name in pairs(timelines) do
+    local cluster = name:find(GREEN) ~= nil
+    if leader[cluster] == nil or leads(name, leader[cluster]) then
+      leader[cluster] = name
     end
   end
-  -- At a start every server counts as up until its first check: then nobody leads yet, and nobody is followed.
-  if newcomer == nil or (leads == nil and next(serving, next(serving)) ~= nil) then
-    return
-  end
-  if leads ~= nil then
-    followed[leads] = true
-    if serving[leads] ~= nil then
-      core.log(core.notice, BACKEND .. ": " .. newcomer .. " leads, so " .. leads .. " no longer does")
-      serving[leads]:check_force_down()
+  for name, is_up in pairs(up) do
+    local first = leader[name:find(GREEN) ~= nil]
+    if first == name and not is_up then
+      core.log(core.notice, BACKEND .. ": " .. name .. " leads, on timeline " .. timelines[name])
+      servers[name]:check_force_up()
+    elseif first ~= nil and first ~= name then
+      servers[name]:check_force_down()
     end
   end
-  leads = newcomer
 end
 
 core.register_task(function()

@@ -46,7 +46,7 @@ WILD, WILD_ROWS = 10.0, 1000
 """An estimate may become wrong by this factor more than before; fewer rows than these, wrong or right, matter to nobody."""
 TOTAL, TOTAL_MS = 1.05, 0.1
 """The weighted total may grow by this factor; a mean that grows by fewer milliseconds per call is noise."""
-AGAIN = 10
+AGAIN = 60
 """How many of the queries that make the total grow most are measured once more before that is believed."""
 ROUNDS, RUNS = 3, 3
 """Measurements of one query: rounds, in turn on both sides, each with a warming run before these."""

@@ -152,6 +152,11 @@ def test_a_commit_waits_for_the_other_room(rendered: Rendered) -> None:
     assert dynamic["postgresql"]["parameters"]["synchronous_commit"] == "on"
 
 
+def test_a_former_primary_keeps_the_wal_since_its_last_checkpoint_to_rewind(rendered: Rendered) -> None:
+    told = rendered.patroni("db-a1")["bootstrap"]["dcs"]["postgresql"]["parameters"]
+    assert told["wal_keep_size"] == told["max_wal_size"]
+
+
 def test_patronis_own_rule_of_times_is_kept(rendered: Rendered) -> None:
     dynamic = rendered.patroni("db-a1")["bootstrap"]["dcs"]
     assert dynamic["loop_wait"] + 2 * dynamic["retry_timeout"] <= dynamic["ttl"]

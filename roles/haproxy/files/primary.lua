@@ -19,12 +19,16 @@ local timelines = {} -- of servers that are up or claim to lead, as each one las
 
 local function learn(name, server)
   local stats = server:get_stats()
-  local up = stats.status:sub(1, 2) == "UP"
+  local up = stats.status:find("^UP") ~= nil
   local told = tonumber((stats.last_chk or ""):match("^timeline (%d+)")) -- empty while the next question is under way
   if told ~= nil then
     timelines[name] = told
   elseif not up and not (stats.check_status or ""):find("L7OK", 1, true) then
     timelines[name] = nil
+  end
+  if not up and not stats.status:find("^DOWN") then -- somebody took it out by hand
+    timelines[name] = nil
+    return nil
   end
   return up
 end

@@ -39,6 +39,7 @@ from tests.test_duplicates import candidate, make
 AXE = (Path(__file__).parent / "vendor/axe-core/axe.min.js").read_text()
 WAIT = 10  # s for a page or a saved answer on a busy machine
 START = 30  # s for gunicorn and for the browser
+STOP = 60  # s for gunicorn, which waits 30 for a link that a browser left open
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("chromium") and shutil.which("chromedriver")), reason="apt-get install chromium chromium-driver"
@@ -73,7 +74,7 @@ def server(database, tmp_path_factory):
             yield address
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(timeout=START)
+            process.wait(timeout=STOP)
 
 
 def _wait(process: subprocess.Popen, address: str, log: Path) -> None:

@@ -410,7 +410,10 @@ def test_a_cluster_that_does_not_serve_is_checked_and_has_no_weight(tmp_path: Pa
     led, asked, replicas = (
         dict(servers(found[f"backend {b}"])) for b in ("pg_primary", "patroni_primary", "pg_replicas")
     )
-    for name in ("db-a1", "db-b1", "db-a1-green", "db-b1-green"):
+    assert set(led) == set(asked) == set(replicas) == {"db-a1", "db-b1", "db-a1-green", "db-b1-green"}
+    # The script tells the clusters apart by the names that the template gives.
+    assert 'GREEN = "-green$"' in (ROOT / "roles/haproxy/files/primary.lua").read_text(encoding="utf-8")
+    for name in led:
         rests = name.endswith("-green") != (serves == "green")
         assert [" weight 0" in told[name] for told in (led, asked, replicas)] == [rests, False, rests]
         assert f"track patroni_primary/{name} " in led[name]

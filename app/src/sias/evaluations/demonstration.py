@@ -1,19 +1,19 @@
 """The first household's situation, and a flash evaluation that was closed."""
 
-from sias.evaluations import services
+from sias.evaluations import questionnaires, services
 from sias.evaluations.models import Evaluation
 from sias.platform.demonstration import Scene, demonstration
 
 SITUATION = {
-    "hebergement_actuel": "locataire-du-parc-privé",
-    "menace_expulsion": "oui",
-    "couverture_maladie": "complémentaire-santé-solidaire",
-    "dalo": "déposé",
+    "hebergement_actuel": ["locataire-du-parc-privé"],
+    "menace_expulsion": ["oui"],
+    "couverture_maladie": ["complémentaire-santé-solidaire"],
+    "dalo": ["déposé"],
 }
 FLASH = {
-    "motif": "Trois mois d'impayés d'énergie, risque de coupure.",
-    "hebergement_actuel": "locataire-du-parc-privé",
-    "urgence": "non",
+    "motif": ["Trois mois d'impayés d'énergie, risque de coupure."],
+    "hebergement_actuel": ["locataire-du-parc-privé"],
+    "urgence": ["non"],
     "besoins": ["ouverture-de-droits"],
 }
 
@@ -30,5 +30,7 @@ def make(scene: Scene) -> None:
     services.close(met, scene.colleague)
 
 
-def _answer(evaluation: Evaluation, answers: dict[str, object], scene: Scene) -> None:
-    services.save(evaluation, {code: (None, value) for code, value in answers.items()}, scene.agent)
+def _answer(evaluation: Evaluation, typed: dict[str, list[str]], scene: Scene) -> None:
+    questions = questionnaires.questions(evaluation.questionnaire.definition)
+    answers = {code: (None, questionnaires.read(questions[code], values)) for code, values in typed.items()}
+    services.save(evaluation, answers, scene.agent)

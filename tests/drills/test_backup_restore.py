@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from siasops import remote
 from siasops.backup.catalogue import as_postgres, read, repository_hosts
 from siasops.backup.restore import HOME, UNIT
+from siasops.cluster import view
 from siasops.errors import COULD_NOT_RUN, HELD, VERDICT_FAILED
 from siasops.inventory import ROOT, Inventory
 from siasops.remote import Fleet, wait_until
@@ -33,6 +36,18 @@ bundle=$(ls -S $newest/bundle/* | head -n 1)
 cp -p $bundle $bundle.new; printf 'spoilt' | dd of=$bundle.new bs=1 seek=5000 conv=notrunc status=none; mv $bundle.new $bundle
 rm {COPIES}/segment/archive/sias/*/*/SEGMENT-*
 chown postgres:postgres {COPIES} {COPIES}/*.conf; chmod 0600 {COPIES}/*.conf
+"""
+WRITE = """
+DO $$ BEGIN
+  FOR i IN 1..1200 LOOP
+    EXECUTE format('CREATE TABLE sias_beside.t%s (n integer PRIMARY KEY, payload text)', i);
+    EXECUTE format('INSERT INTO sias_beside.t%s SELECT n, repeat(''x'', 200) FROM generate_series(1, 200) n', i);
+    COMMIT;
+    EXECUTE 'CHECKPOINT';
+    EXIT WHEN to_regclass('sias_beside.enough') IS NOT NULL;
+    PERFORM pg_sleep(0.05);
+  END LOOP;
+END $$
 """
 
 
@@ -95,6 +110,36 @@ def test_each_room_restores_in_full_and_to_a_moment_with_every_known_write(lab: 
         p.name for p in folder.iterdir()
     }
     assert left_behind(lab, fleet) == {}
+
+
+def test_what_the_primary_writes_while_a_backup_begins_is_in_the_next_one(lab: Inventory, fleet: Fleet) -> None:
+    """Written by the primary before a backup's list of files, and by the standby it is copied from after the copy."""
+    room = repository_hosts(lab)[0].room
+    primary = view.look(lab, fleet).leader
+    assert primary is not None
+
+    def psql(statement: str) -> None:
+        fleet.run(
+            primary.host,
+            as_postgres(f"psql -Xq -v ON_ERROR_STOP=1 -c {shlex.quote(statement)}"),
+            timeout=90,
+            check=True,
+        )
+
+    psql("CREATE SCHEMA sias_beside")
+    try:
+        with ThreadPoolExecutor(1) as beside:
+            writing = beside.submit(psql, WRITE)
+            try:
+                assert sias("take", "--room", room, "--type", "full")[0] == HELD
+            finally:
+                psql("CREATE TABLE sias_beside.enough ()")
+            writing.result()
+        assert sias("take", "--room", room, "--type", "incr")[0] == HELD
+        code, output, errors = sias("restore", "--room", room, "--to-latest")
+        assert code == HELD, output + errors
+    finally:
+        psql("SET client_min_messages = error; DROP SCHEMA sias_beside CASCADE")
 
 
 @pytest.mark.parametrize(

@@ -570,9 +570,9 @@ class Proof:
         )  # fmt: skip
         counted = re.findall(r"(\d+)/(\d+) relations \(100%\)", done.stderr)
         good = done.returncode == 0 and bool(counted) and int(counted[-1][1]) > 0
-        found = (
-            f"{counted[-1][0]} tables and indexes, none damaged" if good else (done.stdout + done.stderr).strip()[-300:]
-        )
+        # What is damaged stands on standard output, the first of it first; standard error is mostly progress.
+        damaged = " ".join(done.stdout.split())[:300] or done.stderr.strip()[-300:]
+        found = f"{counted[-1][0]} tables and indexes, none damaged" if good else damaged
         self.result["lines"].append(line(good, "amcheck", found, "" if good else self.other))
 
     def checksums(self) -> None:

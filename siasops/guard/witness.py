@@ -32,8 +32,9 @@ TOKEN_SECONDS = 5
 """A release whose token has ended is refused by etcd: a guard that slept between fence and release wakes too late."""
 FENCE_WAIT = 0.5
 """Seconds to wait for fences that were asked for, after the look that runs beside them."""
-OPINION_TIMEOUT = 1.6
-"""Seconds for an agent: two probes of 0.3 s, its own Patroni, and a busy machine."""
+OPINION_TIMEOUT = 2.0
+"""Seconds for an agent: two probes of 0.3 s, half a second until it has heard nothing for long enough, its own Patroni, and a
+busy machine."""
 
 
 @dataclass

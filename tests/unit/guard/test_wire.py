@@ -179,6 +179,39 @@ def test_a_fence_that_does_not_stand_is_not_confirmed(
     assert "nft" in said["why"]
 
 
+@pytest.mark.parametrize(
+    ("heard", "hears", "looks"),
+    [
+        ([0.93, 1.02], False, 2),  # nearly silent for long enough: the answer waits for that
+        ([0.93, 0.02], True, 2),  # and something came meanwhile
+        ([0.2], True, 1),  # a primary that writes all the time keeps nobody waiting
+        ([1.3], False, 1),
+        ([None], False, 1),
+    ],
+)
+def test_an_opinion_says_that_a_primary_is_no_longer_heard_as_soon_as_that_is_so(
+    agent: tuple[Agent, int], monkeypatch: pytest.MonkeyPatch, heard: list[float | None], hears: bool, looks: int
+) -> None:
+    made, _ = agent
+    silent_primary(made, monkeypatch)
+    told, slept = list(heard), list[float]()
+    monkeypatch.setattr("siasops.guard.agent.heard_ago", lambda _address, _port: told.pop(0))
+    monkeypatch.setattr("siasops.guard.agent.time.sleep", slept.append)
+    assert made.look("db-a1").hears is hears
+    assert (len(heard) - len(told), slept) == (looks, [pytest.approx(0.08)] * (looks - 1))
+
+
+def test_a_fence_waits_for_nothing_and_a_primary_that_answers_neither(
+    agent: tuple[Agent, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = agent
+    monkeypatch.setattr("siasops.guard.agent.heard_ago", lambda _address, _port: 0.93)
+    monkeypatch.setattr("siasops.guard.agent.time.sleep", lambda _: pytest.fail("nobody waits"))
+    assert made.look("db-a1").leader is Answer.ANSWERS
+    silent_primary(made, monkeypatch)
+    assert made.cut_off("db-a1").fenced
+
+
 @pytest.mark.parametrize("path", ["/fence?about=db-a1", "/lift"])
 def test_only_a_witness_may_fence_or_lift(agent: tuple[Agent, int], authority: Path, path: str) -> None:
     _, port = agent

@@ -6,7 +6,8 @@ Three kinds of queries:
   in turn on both sides, in a read-only transaction; only what reads is run, the others are planned;
 - those of every endpoint, as the application sends them (`endpoints.py`): run in the same way, as its role and with what it
   says to row-level security, so that plans are its own;
-- those of pg_stat_statements, whose parameters nobody knows: planned alone, as generic plans.
+- those that pg_stat_statements counted for others than superusers, whose parameters nobody knows: planned alone, as
+  generic plans.
 
 What endpoints send holds personal data. It goes to the database hosts by standard input, and nowhere else: a query is called by
 its text without values, and values are masked in plans and in what PostgreSQL says of an error.
@@ -295,14 +296,19 @@ def load(path: Path) -> list[Query]:
 
 
 def statements(source: Database, limit: int = 200) -> list[Query]:
-    """The statements that took most time on the source, by pg_stat_statements; empty when it is not there."""
+    """The statements that took most time on the source, by pg_stat_statements; empty when it is not there.
+
+    What a superuser asked for is no workload: procedures and people on a host, once. (The first look of an upgrade of Debian at
+    every kind of text, still counted when PostgreSQL's turn came, was found to scan a table otherwise.)
+    """
     if not source.ask("SELECT extname FROM pg_extension WHERE extname = 'pg_stat_statements'"):
         return []
     (where,) = source.ask("SELECT n.nspname AS schema FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
                           " WHERE extname = 'pg_stat_statements'")  # fmt: skip
     rows = source.ask(
         f'SELECT queryid::text AS id, query, calls FROM "{where["schema"]}".pg_stat_statements s JOIN pg_database d'
-        " ON d.oid = s.dbid WHERE d.datname = current_database() AND toplevel"
+        " ON d.oid = s.dbid JOIN pg_roles r ON r.oid = s.userid"
+        " WHERE d.datname = current_database() AND toplevel AND NOT r.rolsuper"
         " AND query ~* '^\\s*(select|insert|update|delete|with|values)\\M' AND query !~ 'pg_catalog|pg_stat|pg_replication'"
         f" ORDER BY total_exec_time DESC LIMIT {limit}"
     )

@@ -11,6 +11,7 @@ from sias.habilitations.models import Assignment, BreakGlass, ConfidentialPerson
 from sias.history.models import Change
 from sias.journal.access import Action, record_access
 from sias.repertoire.models import Person
+from sias.socle.models import Territory
 from sias.tasks.models import Task
 
 from tests.conftest import make_agent
@@ -49,7 +50,9 @@ def test_a_right_counts_once_another_administrator_validated_it():
     assert browser(agent).get("/repertoire/").status_code == 403
     assert post(browser(one), f"/habilitations/{made.pk}/valider/").status_code == 403
     assert browser(agent).get("/repertoire/").status_code == 403
-    assert "Valider" in browser(other).get("/habilitations/?voir=valider").content.decode()
+    page = browser(other).get("/habilitations/?voir=valider").content.decode()
+    assert "Valider" in page
+    assert f"<td>{Territory.objects.on().get(code=made.territory)}</td>" in page
     assert post(browser(other), f"/habilitations/{made.pk}/valider/").status_code == 302
     assert browser(agent).get("/repertoire/").status_code == 200
 

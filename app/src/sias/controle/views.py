@@ -26,6 +26,7 @@ from sias.platform.pages import form_page
 from sias.platform.postgresql.session import say
 from sias.platform.routing import reads
 from sias.repertoire.models import Person
+from sias.socle import names
 from sias.socle.models import Commune, Service, Territory
 from sias.tasks import services as tasks
 
@@ -97,9 +98,14 @@ def assignments(request: HttpRequest) -> HttpResponse:
     record_access(
         request.user, None, Action.READ, domain="habilitation", detail={"page": "habilitations", "voir": shown}
     )
+    shown_rows = rows[:PAGE]
+    places = names.of_places(row.territory for row in shown_rows)
+    services = names.of_services(row.service for row in shown_rows)
     lines = [
         {
             "row": row,
+            "territory": places.get(row.territory, row.territory),
+            "service": services.get(row.service, row.service),
             "profile": table().profiles[row.profile].name if row.profile in table().profiles else row.profile,
             "may_validate": row.validated_at is None
             and request.user.pk not in {row.requested_by_id, row.agent_id}
@@ -110,7 +116,7 @@ def assignments(request: HttpRequest) -> HttpResponse:
             and can(request.user, "habilitation", "revoir")
             and _within(request.user, "revoir", row),
         }
-        for row in rows[:PAGE]
+        for row in shown_rows
     ]
     return render(
         request,

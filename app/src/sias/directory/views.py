@@ -20,6 +20,7 @@ from sias.journal.access import Action, record_access
 from sias.platform.failover import read_only
 from sias.platform.idempotency import idempotent, key_of, new_key
 from sias.platform.pages import form_page
+from sias.socle import names
 from sias.socle.models import Commune, Service, Territory
 
 RUNS = 50
@@ -126,14 +127,19 @@ def rules(request: HttpRequest) -> HttpResponse:
     """The table of groups, profiles and territories."""
     last = Run.objects.exclude(groups={}).first()
     members = last.groups if last else {}
+    found = list(GroupRule.objects.select_related("requested_by", "validated_by"))
+    places = names.of_places(rule.territory for rule in found)
+    services = names.of_services(rule.service for rule in found)
     lines = [
         {
             "rule": rule,
+            "territory": places.get(rule.territory, rule.territory),
+            "service": services.get(rule.service, rule.service),
             "profile": table().profiles[rule.profile].name if rule.profile in table().profiles else rule.profile,
             "members": members.get(rule.group),
             "may_validate": rule.validated_at is None and rule.requested_by_id != request.user.pk,
         }
-        for rule in GroupRule.objects.select_related("requested_by", "validated_by")
+        for rule in found
     ]
     named = {line["rule"].group for line in lines}
     return render(

@@ -10,6 +10,7 @@ was not seen in time.
 from __future__ import annotations
 
 import contextlib
+import glob
 import socket
 import subprocess
 import sys
@@ -19,6 +20,8 @@ ADMIN = "/run/haproxy/admin.sock"
 RUNNING = "2"
 """srv_op_state of a server that takes traffic (HAProxy management guide, `show servers state`)."""
 LOOK_EVERY = 0.02
+PSQL = max(glob.glob("/usr/lib/postgresql/*/bin/psql"), default="psql")  # noqa: PTH207 - one pattern, no path to build on
+"""Debian's own is a script that looks for clusters first: 12 to 74 ms, for which clients would wait."""
 
 
 def haproxy(command: str) -> str:
@@ -55,7 +58,7 @@ def main() -> int:
     def console(command: str, limit: float) -> None:
         # By the socket and as its own user, so that no password is needed.
         subprocess.run(
-            ["runuser", "-u", user, "--", "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "/run/pgbouncer", "-p", port,
+            ["runuser", "-u", user, "--", PSQL, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "/run/pgbouncer", "-p", port,
              "-U", "pgbouncer", "-d", "pgbouncer", "-c", f"{command} {database};"],
             check=True, timeout=limit,
         )  # fmt: skip

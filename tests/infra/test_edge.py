@@ -245,11 +245,12 @@ def test_every_host_runs_the_same_release(on: Reach) -> None:
         assert on(host).check_output("readlink -f /opt/sias/current") == note["release"]
 
 
-def test_a_primary_is_left_for_its_successor_at_once_and_for_silence_late(on: Reach) -> None:
+def test_a_primary_is_left_for_its_successor_at_once_and_without_one_only_for_a_reason_that_lasts(on: Reach) -> None:
     answer = on(APPLICATIONS[0]).run("python3 -c %s", TWO_PRIMARIES)
     assert answer.rc == 0, answer.stderr
     found = json.loads(answer.stdout)
     assert found["kept through silence"] is True
+    assert found["kept while Patroni was started again"] is True
     assert found["ended for its successor"] < 1
     assert found["taken by the successor"] == ["two"], "the former primary still said that it leads"
     assert found["with the former one back"] == ["two"], "it says so for as long as its lease would have lasted"
@@ -257,3 +258,5 @@ def test_a_primary_is_left_for_its_successor_at_once_and_for_silence_late(on: Re
     assert found["taken again when the successor says no"] < 2
     assert found["and left again"] < 1
     assert 2 < found["left without a successor"] < 10
+    assert found["left when it says no"] < 3
+    assert 3 < found["left when it goes on refusing"] < 10

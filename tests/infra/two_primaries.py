@@ -27,12 +27,24 @@ class Database:
     def __init__(self, name: str, role: str) -> None:
         self.name, self.role, self.timeline = name, role, 1
         self.sessions, self.checks = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
+        self.port = self.checks.getsockname()[1]
         for server, talk in ((self.sessions, self._echo), (self.checks, self._check)):
             threading.Thread(target=self._accept, args=(server, talk), daemon=True).start()
 
     def _accept(self, server: socket.socket, talk: Callable[[socket.socket], None]) -> None:
-        while True:
-            threading.Thread(target=talk, args=(server.accept()[0],), daemon=True).start()
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=talk, args=(server.accept()[0],), daemon=True).start()
+
+    def refuse_checks(self) -> None:
+        """As the kernel does for a Patroni that was killed."""
+        self.checks.shutdown(socket.SHUT_RDWR)  # ends the accept that waits
+        self.checks.close()
+
+    def take_checks(self) -> None:
+        """As a Patroni that was started again."""
+        self.checks = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self.checks, self._check), daemon=True).start()
 
     def _echo(self, link: socket.socket) -> None:
         with link, contextlib.suppress(OSError):
@@ -88,6 +100,15 @@ def play(port: int, one: Database, two: Database) -> dict[str, object]:
     found["kept through silence"] = session.lives()
     one.role = "primary"
     time.sleep(1.5)
+    # Patroni is killed, and when it is back it does not hold its lease again at once.
+    one.refuse_checks()
+    time.sleep(2.5)
+    one.role = "starting"
+    one.take_checks()
+    time.sleep(0.3)
+    one.role = "primary"
+    time.sleep(1.5)
+    found["kept while Patroni was started again"] = session.lives()
     # Both say that they lead, and one was promoted later.
     two.role, two.timeline = "primary", 2
     found["ended for its successor"] = seconds_until(lambda: not session.lives())
@@ -106,6 +127,16 @@ def play(port: int, one: Database, two: Database) -> dict[str, object]:
     session = Session(port)
     two.role = "silent"
     found["left without a successor"] = seconds_until(lambda: not session.lives())
+    two.role = "primary"
+    seconds_until(lambda: Session(port).database == "two")
+    session = Session(port)
+    two.role = "replica"
+    found["left when it says no"] = seconds_until(lambda: not session.lives())
+    two.role = "primary"
+    seconds_until(lambda: Session(port).database == "two")
+    session = Session(port)
+    two.refuse_checks()
+    found["left when it goes on refusing"] = seconds_until(lambda: not session.lives())
     return found
 
 
@@ -121,7 +152,7 @@ def main() -> None:
         raise SystemExit("/etc/haproxy/haproxy.cfg: patroni_primary and pg_primary are not as expected")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    checked = "\n".join(f"  server {d.name} 127.0.0.1:9 check port {d.checks.getsockname()[1]}" for d in (one, two))
+    checked = "\n".join(f"  server {d.name} 127.0.0.1:9 check port {d.port}" for d in (one, two))
     following = "\n".join(
         f"  server {d.name} 127.0.0.1:{d.sessions.getsockname()[1]} track patroni_primary/{d.name}" for d in (one, two)
     )

@@ -61,6 +61,7 @@ def render(to: Path, environment: str, **variables: Any) -> Rendered:
         "sias_secrets": secrets(),
         "_keepalived_interface": "eth0",
         "__application_wheel": RELEASE,
+        "ansible_facts": {"distribution": "Debian", "distribution_major_version": "12"},
         **variables,
     }
     done = subprocess.run(
@@ -303,6 +304,16 @@ def test_pgbouncer_checks_the_name_of_postgresql_and_never_cancels_a_commit(rend
         assert float(main["server_login_retry"]) <= 1
         for line in pools(rendered, host)["databases"].values():
             assert f"host=postgres.{rendered.inventory.domain} " in line
+
+
+def test_a_log_in_that_leads_nowhere_is_given_up_after_haproxy_asked_the_next_server_or_cannot(tmp_path: Path) -> None:
+    for debian, seconds in (("12", 3.0), ("13", 2.0)):
+        known = {"distribution": "Debian", "distribution_major_version": debian}
+        folder = tmp_path / debian
+        folder.mkdir()
+        made = render(folder, "lab", ansible_facts=known)
+        for host in made.hosts:
+            assert float(pools(made, host)["pgbouncer"]["server_connect_timeout"]) == seconds
 
 
 def test_only_controllers_reach_pgbouncer_as_the_drill(rendered: Rendered) -> None:

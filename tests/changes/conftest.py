@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ BORNE = {
     ("dictionaries:index", "buffers"): "17 sorts a small table by its index: more pages of memory, and no slower",
 }
 """Findings of the plan gate on a lab that are borne: by endpoint and rule, with the reason."""
+RUN_LIMIT = 1800.0
+"""Seconds for one command."""
 
 
 def sias(*words: str, code: int = HELD) -> Any:
@@ -49,6 +53,54 @@ def change(*words: str, may_stop: bool = False) -> Any:
         return None
     assert done.returncode in {HELD, VERDICT_FAILED}, f"exit code {done.returncode}\n{done.stdout[-6000:]}"
     return json.loads(done.stdout)
+
+
+class Begun:
+    """A command as a process of its own, which may be stopped or killed.
+
+    Args:
+        folder: where it writes what it says.
+        words: the command; it asks nothing.
+    """
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.log = folder / f"{words[-1].strip('-')}-{len(list(folder.glob('*.log')))}.log"
+        command = [str(Path(sys.executable).parent / "sias"), *words, "--yes"]
+        with self.log.open("wb") as file:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+
+    def until(self, seen: Callable[[], bool]) -> bool:
+        """Whether it was seen before the command ended."""
+        end = time.monotonic() + RUN_LIMIT
+        while not seen():
+            if self.process.poll() is not None:
+                return False
+            assert time.monotonic() < end, self.said()
+            time.sleep(0.02)
+        return True
+
+    def says(self, words: str) -> bool:
+        """Whether it has said something so far: the title of a phase that it has come to."""
+        return words in self.said()
+
+    def stop(self) -> None:
+        """Ask it to end, as Ctrl-C does."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def end(self) -> int:
+        """Wait for its end.
+
+        Returns:
+            Its exit code.
+        """
+        return self.process.wait(RUN_LIMIT)
+
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
 
 
 def to_17(inventory: Inventory) -> Any:

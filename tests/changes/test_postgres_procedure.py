@@ -9,9 +9,6 @@ What each phase took, how long clients were held, and what users felt, is printe
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,12 +26,12 @@ from siasops.console import Progress
 from siasops.drill.faults import Stage
 from siasops.drill.run import converge
 from siasops.errors import HELD, VERDICT_FAILED
-from siasops.inventory import ROOT, Inventory
+from siasops.inventory import Inventory
 from siasops.lab.machines import provider
 from siasops.migrate.database import Psql
 from siasops.migrate.sides import Side
 from siasops.remote import Fleet
-from tests.changes.conftest import sias, to_17, told
+from tests.changes.conftest import Begun, sias, to_17, told
 
 pytestmark = [pytest.mark.changes, pytest.mark.timeout(4 * 3600)]
 COUNT = "SELECT count(*) AS n, (SELECT setting FROM pg_settings WHERE name = 'server_version') AS v FROM public.repertoire_person"
@@ -43,7 +40,6 @@ KEPT = {"Acknowledged writes lost", "Duplicates", "Unknown writes resolved", "Ac
 """Promises that hold whoever dies; how long users wait then is another matter."""
 DELAYS = (0.0, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7)
 """Seconds from the moment at which clients are held until the controller is killed."""
-RUN_LIMIT = 1800.0
 SERVED_LIMIT = 60.0
 """Seconds for users to be served again after a controller's death; the watchers need 7."""
 
@@ -117,43 +113,14 @@ def load(inventory: Inventory, fleet: Fleet, folder: Path, capsys: pytest.Captur
     assert {promise.what for promise in felt.promises if promise.held} >= KEPT
 
 
-class Begun:
-    """`sias migrate postgres run` or `rollback` as a process of its own, which may be killed."""
+def begin(verb: str, folder: Path) -> Begun:
+    """Begin `run` or `rollback`, under the load that is there already."""
+    return Begun(folder, "migrate", "postgres", verb, "--no-load")
 
-    def __init__(self, inventory: Inventory, folder: Path, verb: str) -> None:
-        self.inventory = inventory
-        self.log = folder / f"{verb}-{len(list(folder.glob('*.log')))}.log"
-        command = [str(Path(sys.executable).parent / "sias"), "migrate", "postgres", verb, "--yes", "--no-load"]
-        with self.log.open("wb") as file:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
 
-    def until(self, seen: Callable[[], bool]) -> bool:
-        """Whether it was seen before the command ended."""
-        end = time.monotonic() + RUN_LIMIT
-        while not seen():
-            if self.process.poll() is not None:
-                return False
-            assert time.monotonic() < end, self.said()
-            time.sleep(0.02)
-        return True
-
-    def cuts_over(self) -> bool:
-        """Wait until clients are held for a cutover of its own; False when none is left to do."""
-        return self.until(lambda: self.begins("clients wait from now on"))
-
-    def begins(self, title: str) -> bool:
-        """Whether it has come to a phase."""
-        return title in self.said()
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
-
-    def end(self) -> int:
-        return self.process.wait(RUN_LIMIT)
-
-    def said(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")
+def cuts_over(begun: Begun) -> bool:
+    """Wait until clients are held for a cutover of its own; False when none is left to do."""
+    return begun.until(lambda: begun.says("clients wait from now on"))
 
 
 def served_after(watch: Watch, since: float) -> float:
@@ -174,8 +141,8 @@ def test_a_controller_that_is_killed_in_the_cutover_leaves_one_side_that_serves(
     with load(inventory, fleet, tmp_path / "killed", capsys) as watch:
         for verb, major in (("run", "17"), ("rollback", "15")):
             for delay in DELAYS:
-                begun = Begun(inventory, tmp_path, verb)
-                if not begun.cuts_over():
+                begun = begin(verb, tmp_path)
+                if not cuts_over(begun):
                     break
                 time.sleep(delay)
                 begun.kill()
@@ -184,7 +151,7 @@ def test_a_controller_that_is_killed_in_the_cutover_leaves_one_side_that_serves(
                 with capsys.disabled():
                     print(f"{verb}: killed {delay:.2f} s into the cutover, the next write after {waited:.2f} s")
             else:
-                begun = Begun(inventory, tmp_path, verb)
+                begun = begin(verb, tmp_path)
             assert begun.end() == HELD, begun.said()[-3000:]
             assert persons(inventory, fleet)[1] == major
             assert healthy(check(look(inventory, fleet)))
@@ -213,8 +180,8 @@ def test_a_host_that_is_lost_in_the_cutover_loses_nothing(
 
     with load(inventory, fleet, tmp_path / "lost", capsys):
         # The new cluster fails over while it follows: it goes on following.
-        begun = Begun(inventory, tmp_path, "run")
-        assert begun.until(lambda: begun.begins("A full backup of PostgreSQL 17")), begun.said()
+        begun = begin("run", tmp_path)
+        assert begun.until(lambda: begun.says("A full backup of PostgreSQL 17")), begun.said()
         begun.kill()
         lost = leader(new=True)
         lose(lost)
@@ -223,8 +190,8 @@ def test_a_host_that_is_lost_in_the_cutover_loses_nothing(
         # Then in the cutover: back, or forward when it was decided.
         for new in (True, False):
             lost = leader(new=new)
-            begun = Begun(inventory, tmp_path, "run")
-            if not begun.cuts_over():
+            begun = begin("run", tmp_path)
+            if not cuts_over(begun):
                 break
             lose(lost)
             code = begun.end()
@@ -235,14 +202,14 @@ def test_a_host_that_is_lost_in_the_cutover_loses_nothing(
                 )
             lost_in_cutover += 1
         assert lost_in_cutover, "no host was lost in a cutover"
-        begun = Begun(inventory, tmp_path, "run")
+        begun = begin("run", tmp_path)
         begun.end()
         state = states.every(inventory)[0]
         assert state.status in {"done", "rolled back"}, begun.said()[-3000:]
         version = persons(inventory, fleet)[1]
         assert version == ("17" if state.status == "done" else "15")
         if version == "17":
-            begun = Begun(inventory, tmp_path, "rollback")
+            begun = begin("rollback", tmp_path)
             assert begun.end() == HELD, begun.said()[-3000:]
         assert persons(inventory, fleet)[1] == "15"
         assert healthy(check(look(inventory, fleet)))

@@ -27,7 +27,6 @@ from sias.platform.postgresql.session import say
 from sias.platform.routing import reads
 from sias.repertoire.models import Person
 from sias.socle import names
-from sias.socle.models import Commune, Service, Territory
 from sias.tasks import services as tasks
 
 PAGE = 100
@@ -147,9 +146,9 @@ def ask(request: HttpRequest) -> HttpResponse:
         agent = get_user_model().objects.using("default").filter(username__iexact=data["agent"], is_active=True).first()
         if agent is None:
             form.add_error("agent", f"Aucun agent actif ne porte l'identifiant « {data['agent']} ».")
-        if not _known_territory(data["territory"]):
+        if not names.of_places([data["territory"]]):
             form.add_error("territory", f"Aucun territoire ne porte le code « {data['territory']} ».")
-        if data["service"] and not Service.objects.on().filter(code=data["service"]).exists():
+        if data["service"] and not names.of_services([data["service"]]):
             form.add_error("service", f"Aucun service ne porte le code « {data['service']} ».")
         if form.is_valid():
             made = Assignment(**data | {"agent": agent}, requested_by=request.user)
@@ -173,10 +172,6 @@ def ask(request: HttpRequest) -> HttpResponse:
 
 
 ask.sias_form = AssignmentForm
-
-
-def _known_territory(code: str) -> bool:
-    return Territory.objects.on().filter(code=code).exists() or Commune.objects.filter(code=code).exists()
 
 
 def _decided(request: HttpRequest, identity: int, action: str) -> Assignment:

@@ -21,7 +21,6 @@ from sias.platform.failover import read_only
 from sias.platform.idempotency import idempotent, key_of, new_key
 from sias.platform.pages import form_page
 from sias.socle import names
-from sias.socle.models import Commune, Service, Territory
 
 RUNS = 50
 ROWS = 500
@@ -189,10 +188,9 @@ add_rule.sias_form = RuleForm
 
 def _known_places(form: RuleForm) -> bool:
     territory, service = form.cleaned_data["territory"], form.cleaned_data["service"]
-    known = Territory.objects.on().filter(code=territory).exists() or Commune.objects.filter(code=territory).exists()
-    if territory != GroupRule.OWN and not known:
+    if territory != GroupRule.OWN and not names.of_places([territory]):
         form.add_error("territory", f"Aucun territoire ne porte le code « {territory} ».")
-    if service not in {"", GroupRule.OWN} and not Service.objects.on().filter(code=service).exists():
+    if service not in {"", GroupRule.OWN} and not names.of_services([service]):
         form.add_error("service", f"Aucun service ne porte le code « {service} ».")
     return form.is_valid()
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from siasops.errors import UserError
 from siasops.inventory import Inventory
 
-Status = Literal["open", "done", "rolled back"]
+Status = Literal["open", "done", "rolled back", "abandoned"]
 
 
 @dataclass
@@ -99,6 +99,19 @@ def every(inventory: Inventory) -> list[State]:
 def unfinished(inventory: Inventory) -> State | None:
     """Return the change that was begun here and came to no end, None when there is none."""
     return next((state for state in every(inventory) if state.status == "open"), None)
+
+
+def abandon(inventory: Inventory, why: str) -> State | None:
+    """End the change that stands half-way because nothing is left to go on with, or back to: its machines are gone.
+
+    Returns:
+        It; None when there is none.
+    """
+    state = unfinished(inventory)
+    if state is not None:
+        state.status, state.why = "abandoned", why
+        state.write()
+    return state
 
 
 def latest(inventory: Inventory, kind: str, status: Status = "done") -> State | None:

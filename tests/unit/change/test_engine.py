@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -25,6 +25,9 @@ from siasops.console import Progress
 from siasops.drill.faults import Stage
 from siasops.errors import HELD, VERDICT_FAILED, UserError
 from siasops.inventory import ROOT, Inventory
+from siasops.lab import cli as lab_cli
+from siasops.lab import machines as lab
+from siasops.lab import network
 from siasops.silence import Silence
 
 
@@ -149,6 +152,22 @@ def test_another_kind_of_change_is_refused_meanwhile(inventory: Inventory) -> No
     with pytest.raises(UserError, match=r"paint it red.*stands half-way, after phase a: Paint b: no brush"):
         run(inventory, other)
     assert other.log == []
+
+
+def test_what_stands_half_way_ends_with_its_lab(inventory: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
+    paint = Paint()
+    paint.trouble["b"] = fail(UserError("no brush"))
+    with pytest.raises(UserError):
+        run(inventory, paint)
+    monkeypatch.setattr(lab, "lock", lambda *_: nullcontext())
+    monkeypatch.setattr(lab, "destroy", lambda *_: None)
+    monkeypatch.setattr(network, "down", lambda *_: None)
+    removed = CliRunner().invoke(lab_cli.lab, ["destroy", "--yes"], obj=inventory, catch_exceptions=False)
+    assert removed.exit_code == HELD
+    assert "paint it red" in removed.output
+    assert [(state.status, state.why) for state in states.every(inventory)] == [("abandoned", "the lab was removed")]
+    assert run(inventory, paint).held
+    assert paint.log == ["a", "b", "a", "b", "c"]
 
 
 def test_a_phase_can_order_the_way_back(inventory: Inventory) -> None:

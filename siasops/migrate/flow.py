@@ -146,7 +146,11 @@ def mark(source: Database, what: str) -> tuple[int, str]:
 
 
 def drain(source: Database, target: Database, slot_name: str, what: str, *, deadline: float) -> float:
-    """Wait until the target has applied everything that committed on the source before now.
+    """Wait until the target holds, durably, everything that committed on the source before now.
+
+    Transactions are applied in the order of their commits, so that the mark comes last. What is applied is flushed by the next
+    commit that waits for it, at once: the position that the slot confirms follows up to 0.2 s later (`wal_writer_delay`), because
+    a subscription's own commits do not wait, and clients would.
 
     Args:
         source: who was written.
@@ -164,24 +168,25 @@ def drain(source: Database, target: Database, slot_name: str, what: str, *, dead
     begin = time.monotonic()
     errors, looked = _errors(target, slot_name), begin
     number, at = mark(source, what)
-    at = literal(at)
-    while True:
-        (row,) = source.ask(
-            f"SELECT active, confirmed_flush_lsn >= {at} AS there, ({at}::pg_lsn - confirmed_flush_lsn)::bigint AS behind"
-            f" FROM pg_replication_slots WHERE slot_name = {literal(slot_name)}"
-        )
-        if row["there"] and target.ask(f"SELECT id FROM {SCHEMA}.mark WHERE id = {number}"):
-            return time.monotonic() - begin
+    while not target.ask(f"SELECT id FROM {SCHEMA}.mark WHERE id = {number}"):
         if time.monotonic() - looked > ERRORS_EVERY:
             looked = time.monotonic()
             if _errors(target, slot_name) > errors + 1:  # one may be of a link that was cut
                 raise UserError(f"{target.name} refuses what comes by {slot_name} from {source.name}: see its log.")
         if time.monotonic() - begin > deadline:
+            (row,) = source.ask(
+                f"SELECT active, ({literal(at)}::pg_lsn - confirmed_flush_lsn)::bigint AS behind"
+                f" FROM pg_replication_slots WHERE slot_name = {literal(slot_name)}"
+            )
             state = "is read" if row["active"] else "is not read: see the log of the subscriber"
             raise UserError(
                 f"{target.name} is {row['behind']} bytes behind {source.name} after {deadline:g} s; slot {slot_name} {state}."
             )
         time.sleep(LOOK_EVERY)
+    target.do(
+        f"BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, 'sias', {literal(what)}); COMMIT;"
+    )
+    return time.monotonic() - begin
 
 
 def forget(source: Database, slot_name: str) -> None:

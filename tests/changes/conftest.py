@@ -64,7 +64,8 @@ class Begun:
     """
 
     def __init__(self, folder: Path, *words: str) -> None:
-        self.log = folder / f"{words[-1].strip('-')}-{len(list(folder.glob('*.log')))}.log"
+        named = "-".join(word for word in words if not word.startswith("-"))
+        self.log = folder / f"{named}-{len(list(folder.glob('*.log')))}.log"
         command = [str(Path(sys.executable).parent / "sias"), *words, "--yes"]
         with self.log.open("wb") as file:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)

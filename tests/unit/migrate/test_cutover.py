@@ -28,6 +28,7 @@ SETTINGS = (
     "max_replication_slots=10",
     "fsync=off",
     "wal_retrieve_retry_interval=100ms",
+    "wal_writer_delay=10s",  # what nobody waits for reaches the disk late
 )
 CONTENT = """
 CREATE ROLE app LOGIN;
@@ -223,6 +224,13 @@ def ledger(server: Server) -> list[int]:
 
 def bank(server: Server) -> int:
     return int(Direct(server, NAME).ask("SELECT sum(amount)::bigint AS all FROM public.account")[0]["all"])
+
+
+def test_what_has_arrived_is_on_the_disk_of_who_follows(road: Road) -> None:
+    road.old.do("INSERT INTO account VALUES (100, 1000)")
+    assert flow.drain(road.old, road.new, Names(NAME).forward, "here", deadline=20) < 5
+    (row,) = road.new.ask("SELECT local_lsn <= pg_current_wal_flush_lsn() AS durable FROM pg_replication_origin_status")
+    assert row["durable"]
 
 
 def test_there_and_back_under_writes(road: Road) -> None:

@@ -29,6 +29,7 @@ _RECAP = re.compile(
     r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)"
     r"\s+failed=(?P<failed>\d+)"
 )
+_NO_ANSWER = re.compile(r"ssh: connect to host (?P<address>\S+) port \d+: (?P<why>.+)")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def playbook(
         What ansible's own recap says of each host.
 
     Raises:
-        UserError: when a task fails; carries the task, the host and what it said.
+        UserError: when a task fails; carries the task, the host and what it said, and first of all who did not answer.
     """
     log = inventory.state / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -74,6 +75,8 @@ def playbook(
     task = ""
     failure: deque[str] = deque(maxlen=40)
     failing = False
+    silent: dict[str, str] = {}
+    names = {host.address: host.name for host in inventory.hosts.values()}
     with (
         log.open("w", encoding="utf-8") as journal,
         subprocess.Popen(
@@ -100,10 +103,14 @@ def playbook(
                 )
             if failing:
                 failure.append(line.rstrip())
+            if match := _NO_ANSWER.search(line):
+                silent[names.get(match["address"], match["address"])] = match["why"].strip()
         code = run.wait()
     if code != 0:
         told = "\n".join(failure) or "see the log"
+        who = "; ".join(f"{host} did not answer ssh ({why})" for host, why in silent.items())
         raise UserError(
-            f"playbooks/{name}.yml stopped (exit {code}). It can be run again as it is. The whole log: {log}\n{told}"
+            f"playbooks/{name}.yml stopped (exit {code}){f': {who}' if who else ''}. It can be run again as it is."
+            f" The whole log: {log}\n{told}"
         )
     return recaps

@@ -226,3 +226,22 @@ def test_a_machine_of_another_checkout_is_not_made_anew(machine: Machine) -> Non
     with pytest.raises(UserError, match="/elsewhere"):
         machines.rebuild(machine.inventory, "db-a1", "12", machine.said.append)
     assert path.exists()
+
+
+def test_who_does_not_answer_is_said_first(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ansible = tmp_path / "ansible-playbook"
+    ansible.write_text(
+        textwrap.dedent("""\
+            #!/bin/sh
+            echo 'TASK [preflight : Read which cluster of PostgreSQL serves] ****'
+            echo 'fatal: [app-b1]: UNREACHABLE! =>'
+            echo '        ssh: connect to host 192.168.56.14 port 22: No route to host'
+            exit 2
+            """)
+    )
+    ansible.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(
+        UserError, match=r"stopped \(exit 2\): app-b1 did not answer ssh \(No route to host\)\. It can be"
+    ):
+        deploy.playbook(machine.inventory, "site", say=machine.said.append)

@@ -174,13 +174,15 @@ def drain(source: Database, target: Database, slot_name: str, what: str, *, dead
             if _errors(target, slot_name) > errors + 1:  # one may be of a link that was cut
                 raise UserError(f"{target.name} refuses what comes by {slot_name} from {source.name}: see its log.")
         if time.monotonic() - begin > deadline:
-            (row,) = source.ask(
+            rows = source.ask(
                 f"SELECT active, ({literal(at)}::pg_lsn - confirmed_flush_lsn)::bigint AS behind"
                 f" FROM pg_replication_slots WHERE slot_name = {literal(slot_name)}"
             )
-            state = "is read" if row["active"] else "is not read: see the log of the subscriber"
+            if not rows:
+                raise UserError(f"{source.name} has no slot {slot_name} any more: see whether it has failed over.")
+            state = "is read" if rows[0]["active"] else "is not read: see the log of the subscriber"
             raise UserError(
-                f"{target.name} is {row['behind']} bytes behind {source.name} after {deadline:g} s; slot {slot_name} {state}."
+                f"{target.name} is {rows[0]['behind']} bytes behind {source.name} after {deadline:g} s; slot {slot_name} {state}."
             )
         time.sleep(LOOK_EVERY)
     target.do(

@@ -64,8 +64,7 @@ class Begun:
     """
 
     def __init__(self, folder: Path, *words: str) -> None:
-        named = "-".join(word for word in words if not word.startswith("-"))
-        self.log = folder / f"{named}-{len(list(folder.glob('*.log')))}.log"
+        self.log = folder / f"{len(list(folder.glob('*.log')))}.log"
         command = [str(Path(sys.executable).parent / "sias"), *words, "--yes"]
         with self.log.open("wb") as file:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
@@ -175,10 +174,10 @@ def told(inventory: Inventory, what: str, outcome: dict[str, Any], part: Callabl
     """Describe a change in lines: what its parts took, a phase belonging to what `part` makes of its key, and what users felt."""
     state = next(s for s in states.every(inventory) if s.id == outcome["change"])
     totals: dict[str, float] = {}
-    for key, took in state.seconds.items():
-        totals[part(key)] = totals.get(part(key), 0.0) + took
+    for key in state.done:  # `seconds` also knows the phases of a way that was turned back from
+        totals[part(key)] = totals.get(part(key), 0.0) + state.seconds[key]
     shares = ", ".join(f"{name} {took:.0f} s" for name, took in totals.items())
-    lines = [f"\n{what}: {sum(state.seconds.values()):.0f} s in all; {shares}"]
+    lines = [f"\n{what}: {sum(totals.values()):.0f} s in all; {shares}"]
     journal = [json.loads(line) for line in (state.folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()]
     lines += [f"  cutover: {line['seconds']} s; {line['steps']}" for line in journal if line.get("event") == "cutover"]
     for promise in outcome["felt"]["promises"] if outcome["felt"] else []:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from siasops.drill.workers import Workers
 from siasops.errors import HELD, VERDICT_FAILED
 from siasops.inventory import ROOT, Inventory
 from siasops.release import host as hosts
+from tests.changes.conftest import Begun
 
 pytestmark = [pytest.mark.changes, pytest.mark.timeout(3600)]
 LIMIT = 900
@@ -256,18 +256,10 @@ def test_a_bad_migration_is_refused_before_anything_is_touched(lab: Inventory, b
 @pytest.mark.parametrize("then", ["run", "rollback"])
 def test_a_run_that_is_killed_goes_on_or_back(lab: Inventory, before: str, source: Path, at: str, then: str) -> None:
     with load(lab, source.parent / "load"):
-        command = [sys.executable, "-m", "siasops.cli", "release", "run", "--source", str(source), "--yes", "--no-load"]
-        log = source.parent / "log"
-        with log.open("wb") as file:
-            process = subprocess.Popen(command, cwd=ROOT, stderr=file, stdout=file, start_new_session=True)
-        end = time.monotonic() + LIMIT
-        while at not in log.read_text(encoding="utf-8"):
-            assert process.poll() is None, log.read_text(encoding="utf-8")
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        begun = Begun(source.parent, "release", "run", "--source", str(source), "--no-load")
+        assert begun.until(lambda: begun.says(at)), begun.said()
         time.sleep(1.0)  # into the phase
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        begun.kill()
         assert states.unfinished(lab) is not None
         words = ["run", "--source", str(source)] if then == "run" else ["rollback"]
         went = act(*words, "--no-load")

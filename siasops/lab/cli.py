@@ -9,7 +9,6 @@ import click
 from rich.table import Table
 
 from siasops import remote
-from siasops.change import state as states
 from siasops.cluster import check as checks
 from siasops.cluster.cli import picture
 from siasops.cluster.view import look
@@ -201,7 +200,4 @@ def destroy(inventory: Inventory, yes: bool) -> None:
         return
     with machines.lock(inventory, "sias lab destroy", err.print):
         machines.destroy(inventory, err.print)
-        gone = states.abandon(inventory, "the lab was removed")
-        if gone is not None:
-            err.print(f"{gone.id} ({gone.story}) stood half-way and ended with it")
         network.down(inventory)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import yaml
 
+from siasops.change import state as states
 from siasops.errors import USAGE, UserError
 from siasops.inventory import ROOT, Host, Inventory
 from siasops.lab.network import CACHE
@@ -151,6 +152,7 @@ def clear_leftovers(inventory: Inventory, release: str, say: Say, *, beside: boo
             (inventory.state / stale).unlink(missing_ok=True)
     if isinstance(provider(inventory), Lxc):
         _forget_machines_without_container(inventory, say)
+    _abandon_change(inventory, say)
 
 
 def _not_ours(inventory: Inventory, release: str, environment: str | None) -> str:
@@ -360,6 +362,16 @@ def destroy(inventory: Inventory, say: Say) -> None:
         else:
             path.unlink(missing_ok=True)
     forget(inventory.environment)
+    _abandon_change(inventory, say)
+
+
+def _abandon_change(inventory: Inventory, say: Say) -> None:
+    """End the change that stands half-way when none of the machines that it was made on is left."""
+    if any((inventory.state / "vagrant" / "machines").glob("*/*/id")):
+        return
+    gone = states.abandon(inventory, "the lab was removed")
+    if gone is not None:
+        say(f"{gone.id} ({gone.story}) stood half-way and ended with it")
 
 
 def make_secrets(inventory: Inventory, say: Say) -> None:

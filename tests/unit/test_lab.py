@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from siasops import inventory as facts
+from siasops.change import state as states
+from siasops.change.state import State
 from siasops.errors import UserError
 from siasops.inventory import ROOT, Inventory
 from siasops.lab import deploy, machines, owners
@@ -38,6 +40,14 @@ class Machine:
             if key:
                 (identity.parent / "private_key").write_text("key")
         return path
+
+    def half_way(self) -> State:
+        """A change that was begun on these machines and came to no end."""
+        folder = states.home(self.inventory) / "x"
+        folder.mkdir()
+        state = State("x", "paint", "lab", "paint it red", {}, "2026-01-01T00:00:00+00:00", folder=folder)
+        state.write()
+        return state
 
     def clear(self, release: str = "12", *, beside: bool = False) -> None:
         machines.clear_leftovers(self.inventory, release, self.said.append, beside=beside)
@@ -86,6 +96,23 @@ def test_machines_that_are_not_of_this_lab_are_cleared(
     assert not path.exists()
     assert machine.said == [f"cleared container sias-lab-db-a1: {reason}"]
     assert not (machine.inventory.state / "vagrant").exists()
+
+
+@pytest.mark.parametrize("how", ["cleared for another release", "destroyed"])
+def test_a_change_that_stands_half_way_ends_with_the_lab_that_it_was_made_on(machine: Machine, how: str) -> None:
+    own()
+    machine.container("db-a1")
+    change = machine.half_way()
+    machine.clear()
+    assert states.unfinished(machine.inventory) == change  # one machine is left to go on with
+    if how == "destroyed":
+        machines.destroy(machine.inventory, machine.said.append)
+    else:
+        machine.clear("13")
+    assert [(state.status, state.why) for state in states.every(machine.inventory)] == [
+        ("abandoned", "the lab was removed")
+    ]
+    assert machine.said[-1] == "x (paint it red) stood half-way and ended with it"
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -25,9 +25,6 @@ from siasops.console import Progress
 from siasops.drill.faults import Stage
 from siasops.errors import HELD, VERDICT_FAILED, UserError
 from siasops.inventory import ROOT, Inventory
-from siasops.lab import cli as lab_cli
-from siasops.lab import machines as lab
-from siasops.lab import network
 from siasops.silence import Silence
 
 
@@ -154,17 +151,13 @@ def test_another_kind_of_change_is_refused_meanwhile(inventory: Inventory) -> No
     assert other.log == []
 
 
-def test_what_stands_half_way_ends_with_its_lab(inventory: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_change_that_was_abandoned_another_one_begins(inventory: Inventory) -> None:
     paint = Paint()
     paint.trouble["b"] = fail(UserError("no brush"))
     with pytest.raises(UserError):
         run(inventory, paint)
-    monkeypatch.setattr(lab, "lock", lambda *_: nullcontext())
-    monkeypatch.setattr(lab, "destroy", lambda *_: None)
-    monkeypatch.setattr(network, "down", lambda *_: None)
-    removed = CliRunner().invoke(lab_cli.lab, ["destroy", "--yes"], obj=inventory, catch_exceptions=False)
-    assert removed.exit_code == HELD
-    assert "paint it red" in removed.output
+    assert states.abandon(inventory, "the lab was removed") is not None
+    assert states.abandon(inventory, "again") is None
     assert [(state.status, state.why) for state in states.every(inventory)] == [("abandoned", "the lab was removed")]
     assert run(inventory, paint).held
     assert paint.log == ["a", "b", "a", "b", "c"]

@@ -103,17 +103,29 @@ class Begun:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
 
+def bear(inventory: Inventory) -> bool:
+    """Accept what the plan gate found when it is known to be no harm.
+
+    Returns:
+        Whether it had found something.
+    """
+    state = states.unfinished(inventory)
+    assert state is not None, "it could not begin"
+    path = state.folder / FINDINGS
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    for one in found:
+        key = one["query"].split(" ")[0], one["rule"]
+        assert key in BORNE, one
+        sias("migrate", "postgres", "accept", one["query"], one["rule"], "--reason", BORNE[key])
+    return bool(found)
+
+
 def to_17(inventory: Inventory) -> Any:
     """Take PostgreSQL to 17 as somebody does who reads what the plan gate says, and bears what is known to be no harm."""
     migrated = change("migrate", "postgres", "run", may_stop=True)
     if migrated is not None:
         return migrated
-    state = states.unfinished(inventory)
-    assert state is not None, "it could not begin"
-    for found in json.loads((state.folder / FINDINGS).read_text(encoding="utf-8")):
-        key = found["query"].split(" ")[0], found["rule"]
-        assert key in BORNE, found
-        sias("migrate", "postgres", "accept", found["query"], found["rule"], "--reason", BORNE[key])
+    assert bear(inventory), "the plan gate was not what stopped it"
     return change("migrate", "postgres", "run")
 
 

@@ -3,6 +3,9 @@
 A campaign's folder holds its plan (plan.json) and one line per run (runs.jsonl), both on the disk before the next run
 starts. The order is drawn from the seed, in rounds: every drill once per round, so that a campaign that is stopped
 early has still run each of them about as often.
+
+A lab is made anew, and its folders go with it. What its campaigns found is kept beside the records (`keep`), a line per
+run, so that the figures of many short campaigns add up.
 """
 
 from __future__ import annotations
@@ -18,14 +21,19 @@ from pathlib import Path
 from typing import Any
 
 from siasops.console import Progress, clock
-from siasops.drill import active, registry
+from siasops.drill import active, matrix, registry
 from siasops.drill.faults import Stage
 from siasops.drill.history import pack
 from siasops.drill.run import heal_on, once
 from siasops.errors import USAGE, UserError
-from siasops.inventory import Inventory
+from siasops.inventory import ROOT, Inventory
 
 COULD_NOT_RUN = "could not run"
+KEPT = ROOT / "runbooks" / "records" / "drills.jsonl"
+"""Runs of campaigns whose figures are kept, a JSON object per line."""
+FIGURES = (*matrix.MEASURES, "writes_acknowledged", "writes_lost", "documents_acknowledged", "documents_lost", "held_for",
+           "converged", "write_gap_at", "read_gap_at")  # fmt: skip
+"""What is kept of a run's figures: what `matrix` shows."""
 FIRST_GUESS = 35.0
 """Seconds that a run of which nothing is known is taken to last."""
 
@@ -207,3 +215,58 @@ def _durably(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+
+
+def keep(inventory: Inventory, folder: Path, path: Path = KEPT) -> int:
+    """Add a campaign's runs to those whose figures are kept, those that did not hold or could not run like the others.
+
+    Args:
+        inventory: the environment.
+        folder: the campaign's.
+        path: the file; one that is kept already is not added again.
+
+    Returns:
+        How many were added.
+    """
+    known = {(one["campaign"], one["number"]) for one in kept(path)}
+    found = {one["run"]: one for one in results(inventory, folder)}
+    lines = []
+    for number, one in enumerate(done(folder), 1):
+        if (folder.name, number) in known:
+            continue
+        line = {"campaign": folder.name, "number": number, "environment": inventory.environment, "name": one.drill,
+                "run": one.run, "verdict": one.verdict}  # fmt: skip
+        if one.run in found:
+            result = found[one.run]
+            line["broken"] = [promise["what"] for promise in result["promises"] if not promise["held"]]
+            line["figures"] = {key: _short(result["figures"].get(key)) for key in FIGURES}
+        else:
+            line["why"] = one.why or "its folder is gone"
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(lines)
+    return len(lines)
+
+
+def kept(path: Path = KEPT) -> list[dict[str, Any]]:
+    """Read the runs whose figures are kept, in the order in which they were added; those that could not run have none.
+
+    Raises:
+        UserError: a line cannot be read; names it.
+    """
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else [], 1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise UserError(
+                f"{path}, line {number} cannot be read ({error}): mend it, or take it back from git."
+            ) from None
+    return found
+
+
+def _short(value: Any) -> Any:
+    """Figures as they are read: a thousandth of a second is enough."""
+    if isinstance(value, (list, tuple)):
+        return [_short(one) for one in value]
+    return round(value, 3) if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""`sias drill list|run|campaign|report|heal`."""
+"""`sias drill list|run|campaign|keep|report|heal`."""
 
 from __future__ import annotations
 
@@ -219,6 +219,31 @@ def _report_on(inventory: Inventory, folder: Path, *, as_json: bool) -> list[dic
     if as_json:
         emit_json(document)
         return results
+    _show_rows(title, rows)
+    for note in notes:
+        out.print(f"[yellow]{note}[/yellow]")
+    out.print(f"Report: {_short(folder)}/report.html")
+    return results
+
+
+def _report_on_kept(inventory: Inventory, *, as_json: bool) -> None:
+    runs = [one for one in campaign.kept() if one["environment"] == inventory.environment]
+    told = [one for one in runs if "figures" in one]
+    rows = matrix.rows(told, inventory.objectives)
+    if as_json:
+        emit_json({"drills": matrix.as_json(rows), "runs": runs})
+        return
+    if not runs:
+        out.print("No figures are kept: `sias drill keep`, after a campaign.")
+        return
+    _show_rows(f"Runs that are kept, {inventory.environment}", rows)
+    for one in runs:
+        if one["verdict"] != "held":
+            why = one.get("why") or ", ".join(one["broken"]) or "the load was not offered"
+            out.print(f"[yellow]{one['run'] or one['name']}[/yellow]: {one['verdict']}, {why}", highlight=False)
+
+
+def _show_rows(title: str, rows: Sequence[matrix.Row]) -> None:
     # Narrow enough for any terminal; the page has every figure.
     table = Table(title=title, title_justify="left", header_style="bold", box=None)
     for column in ("Drill", "Held", "Lost", "No write", "No read", "Change"):
@@ -246,19 +271,32 @@ def _report_on(inventory: Inventory, folder: Path, *, as_json: bool) -> list[dic
     for row in rows:
         if row.goals:
             out.print(f"{row.drill}: {matrix.goals(row)}")
-    for note in notes:
-        out.print(f"[yellow]{note}[/yellow]")
-    out.print(f"Report: {_short(folder)}/report.html")
-    return results
+
+
+@drill.command("keep")
+@click.argument("name", metavar="[CAMPAIGN]", default="last")
+@click.pass_obj
+def keep(inventory: Inventory, name: str) -> None:
+    """Keep the figures of a campaign's runs in runbooks/records/drills.jsonl, where they outlive the lab.
+
+    A run that is kept already is not added again. `sias drill report --kept` shows them all together.
+    """
+    folder = campaign.find(inventory, None if name == "last" else name)
+    added = campaign.keep(inventory, folder)
+    out.print(f"{added} runs of {folder.name} added to {_short(campaign.KEPT)}.")
 
 
 @drill.command("report")
 @click.option("--campaign", "name", metavar="CAMPAIGN", help="Of a campaign: its name, or “last”.")
+@click.option("--kept", is_flag=True, help="Of every run whose figures are kept (`sias drill keep`).")
 @click.option("--last", "count", default=10, show_default=True, help="How many single runs, without --campaign.")
 @json_option
 @click.pass_obj
-def show_report(inventory: Inventory, name: str | None, count: int, as_json: bool) -> None:
+def show_report(inventory: Inventory, name: str | None, *, kept: bool, count: int, as_json: bool) -> None:
     """Show the last runs, or a campaign: matrix, distributions, what zero losses prove, change since the one before."""
+    if kept:
+        _report_on_kept(inventory, as_json=as_json)
+        return
     if name:
         _report_on(inventory, campaign.find(inventory, None if name == "last" else name), as_json=as_json)
         return

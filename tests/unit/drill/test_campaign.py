@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ from hypothesis import strategies as st
 
 from siasops import inventory as facts
 from siasops.console import Progress
-from siasops.drill import campaign, matrix
-from siasops.drill.campaign import Plan
+from siasops.drill import active, campaign, matrix, registry
+from siasops.drill.campaign import Done, Plan
 from siasops.drill.faults import Stage
 from siasops.errors import UserError
 from siasops.inventory import Inventory
@@ -138,3 +140,44 @@ def test_the_page_compares_with_the_campaign_before_and_is_self_contained() -> N
     assert set(re.findall(r'https?://[^"\s]+', page)) == {"http://www.w3.org/2000/svg"}
     assert page.count('class="dot"') == 3
     assert page.count('class="old"') == 3
+
+
+def test_kept_figures_outlive_the_lab_and_add_up(lab: Inventory, tmp_path: Path) -> None:
+    folder, path = campaign.record(lab, PLAN), tmp_path / "drills.jsonl"
+    result, _ = judged(gap=12.0)
+    run = active.folder(lab) / result.run
+    run.mkdir()
+    (run / "result.json").write_text(json.dumps(result.as_json()))
+    ends = [
+        Done("primary-crash", "failed", 40, run=result.run),
+        Done("room-loss", campaign.COULD_NOT_RUN, 3, why="no power"),
+    ]
+    (folder / "runs.jsonl").write_text("".join(json.dumps(asdict(one)) + "\n" for one in ends))
+    assert campaign.keep(lab, folder, path) == 2
+    shutil.rmtree(run)
+    with (folder / "runs.jsonl").open("a") as file:
+        file.write(json.dumps(asdict(Done("switchover", "held", 30, run="gone"))) + "\n")
+    assert campaign.keep(lab, folder, path) == 1, "those that are kept are not added again"
+    crash, power, gone = campaign.kept(path)
+    assert (crash["verdict"], crash["broken"]) == ("failed", ["Longest time without an acknowledged write"])
+    assert crash["figures"]["write_gap"] == pytest.approx(12.0, abs=0.11)
+    assert (power["verdict"], power["why"]) == (campaign.COULD_NOT_RUN, "no power")
+    assert (gone["run"], gone["why"]) == ("gone", "its folder is gone")
+    (row,) = matrix.rows([crash], OBJECTIVES)
+    assert row.goals == {"write_gap": (1.5, False)}
+
+
+def test_a_line_of_kept_figures_that_is_torn_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "drills.jsonl"
+    assert campaign.kept(path) == []
+    path.write_text('{"name": "x"}\n{"name\n')
+    with pytest.raises(UserError, match=r"drills\.jsonl, line 2 cannot be read"):
+        campaign.kept(path)
+
+
+def test_every_run_that_is_kept_can_be_read_and_is_there_once() -> None:
+    runs = campaign.kept()
+    assert len({(one["campaign"], one["number"]) for one in runs}) == len(runs)
+    assert {one["name"] for one in runs} <= set(registry.DRILLS)
+    told = [one for one in runs if "figures" in one]
+    assert {row.drill for row in matrix.rows(told, OBJECTIVES)} == {one["name"] for one in told}

@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,7 @@ from django.test import Client, override_settings  # noqa: E402
 from django.test.utils import setup_test_environment  # noqa: E402
 from sias.habilitations.services import install  # noqa: E402
 from sias.platform import health  # noqa: E402
+from sias.platform.schema import FREEZE  # noqa: E402
 from sias.repertoire.models import Person  # noqa: E402
 
 SOURCE = Path(__file__).parents[1] / "src"
@@ -64,6 +67,24 @@ def manage(
         timeout=100,
         env={**os.environ, "PYTHONPATH": str(SOURCE), "SIAS_DATABASE_USER": user, **environment},
     )
+
+
+@contextmanager
+def held_still(cluster: Cluster) -> Iterator[None]:
+    """Refuse changes of the schema for the block, as a migration to another PostgreSQL does (siasops.migrate.gates)."""
+    cluster.sql(
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE 'the schema is frozen'; END $$"
+    )
+    cluster.sql(
+        f"CREATE EVENT TRIGGER {FREEZE} ON ddl_command_start WHEN TAG IN ('CREATE TABLE', 'DROP TABLE', 'CREATE INDEX', "
+        "'GRANT', 'REVOKE', 'ALTER DEFAULT PRIVILEGES') EXECUTE FUNCTION refuse()"
+    )
+    try:
+        yield
+    finally:
+        cluster.sql(f"DROP EVENT TRIGGER {FREEZE}")
+        cluster.sql("DROP FUNCTION refuse()")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import psycopg
 import pytest
-from django.db import OperationalError, connections, transaction
+from django.db import DatabaseError, OperationalError, connections, transaction
 from django.test import Client, override_settings
 from django.utils import timezone
 from sias.journal import access, chain, duties
@@ -15,7 +15,7 @@ from sias.journal.access import Action, record_access
 from sias.platform.postgresql.session import session_settings
 from sias.repertoire.models import Person
 
-from tests.conftest import make_agent, manage
+from tests.conftest import held_still, make_agent, manage
 
 
 def entries(cluster, agent, columns: str = "action, person_id"):
@@ -264,6 +264,24 @@ def test_nothing_is_shown_when_no_trace_can_be_kept(browser, inhabitant, no_prim
 
 
 # --- months ----------------------------------------------------------------------------------------------------------
+def test_months_wait_while_the_schema_is_held_still_and_not_once_the_next_one_is_missing(cluster):
+    def drop(month: datetime) -> None:
+        cluster.sql(f"DROP TABLE journal_entry_{month:%Y_%m}")
+
+    now = timezone.now()
+    first = datetime(now.year, now.month, 1, tzinfo=now.tzinfo)
+    next_one = (first + timedelta(days=32)).replace(day=1)
+    drop((next_one + timedelta(days=32)).replace(day=1))
+    try:
+        with held_still(cluster):
+            assert "plus tard" in duties.partitions()[0]
+        drop(next_one)
+        with held_still(cluster), pytest.raises(DatabaseError, match="the schema is frozen"):
+            duties.partitions()
+    finally:
+        assert "2 mois préparés" in duties.partitions()[0]
+
+
 def test_partitions_are_made_ahead_and_old_months_dropped_with_a_trace(cluster):
     def months() -> set[str]:
         rows = cluster.sql(

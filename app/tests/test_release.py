@@ -14,7 +14,7 @@ from sias.platform.schema import describe
 from sias.platform.warm import warm
 from sias.repertoire.models import Person
 
-from tests.conftest import SOURCE, manage
+from tests.conftest import SOURCE, held_still, manage
 
 INDEX = ("duplicates", "0003_absorbed_number", "merge_absorbed_number")
 
@@ -67,6 +67,21 @@ def test_what_a_release_uses_and_the_database_lacks_is_told(cluster):
         assert describe(connection)["missing"] == ["duplicates_merge.absorbed_number"]
     finally:
         cluster.sql("ALTER TABLE duplicates_merge RENAME COLUMN elsewhere TO absorbed_number")
+
+
+def test_a_schema_that_is_held_still_is_told_and_is_no_error_while_nothing_is_to_be_done(cluster):
+    app, name, index = INDEX
+    with undone(cluster, app, name, f"DROP INDEX {index}"):
+        with held_still(cluster):
+            found = json.loads(manage("schema", "--json", user="sias_app").stdout)
+            assert (found["frozen"], [one["name"] for one in found["pending"]]) == (True, [f"{app}.{name}"])
+            refused = manage("migrate", "--no-input", check=False)
+            assert refused.returncode != 0
+            assert "the schema is frozen" in refused.stderr
+            cluster.sql("INSERT INTO django_migrations (app, name, applied) VALUES (%s, %s, now())", (app, name))
+            assert "No migrations to apply" in manage("migrate", "--no-input").stdout
+        cluster.sql("DELETE FROM django_migrations WHERE app = %s AND name = %s", (app, name))
+    assert not describe(connection)["frozen"]
 
 
 def test_a_migration_gives_way_to_those_who_write_and_leaves_nothing_half_done(cluster):

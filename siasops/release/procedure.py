@@ -225,6 +225,15 @@ def _objections(stage: Stage, plan: Plan, view: View) -> list[Objection]:
         raise UserError(f"{version} has no `sias-manage schema`: it is too old to be released by this command.")
     if not wanted["pending"]:
         return []
+    if wanted.get("frozen"):
+        return [
+            Objection(
+                ", ".join(migration["name"] for migration in wanted["pending"]),
+                "schema-frozen",
+                "a migration to another PostgreSQL holds the schema still",
+                "`sias migrate postgres settle` or `rollback`, then the same command again",
+            )
+        ]
     # Former releases by the host that runs them: it has them for certain.
     running = {former: name for name, former in plan.facts["former"].items() if former}
     uses = [hosts.schema(stage.fleet, name, former) for former, name in running.items()]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 import pytest
 
+from siasops.inventory import ROOT
 from siasops.migrate import gates
 from siasops.migrate.database import Database
 from tests.unit.migrate.conftest import Pair
 
+APPLICATION = ROOT / "app/src/sias/platform/schema.py"
+"""Where the application knows the freeze by its name: it runs without siasops."""
 OFFERED = {"plpgsql": "1.0", "pg_trgm": "1.6"}
 
 
@@ -83,6 +88,8 @@ def test_a_frozen_schema_refuses_changes_and_lets_rows_through(still: Pair) -> N
     gates.freeze(green)
     gates.freeze(green)
     assert gates.frozen(green).ok
+    (known,) = re.findall(r'^FREEZE = "(\w+)"$', APPLICATION.read_text(encoding="utf-8"), re.MULTILINE)
+    assert green.ask("SELECT evtname::text AS name FROM pg_event_trigger") == [{"name": known}]
     for statement in ("ALTER TABLE person ADD x int", "CREATE INDEX ON person (born)", "DROP TABLE membership",
                       "CREATE TABLE other (id int)", "GRANT SELECT ON person TO pg_monitor"):  # fmt: skip
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="frozen"):

@@ -47,6 +47,7 @@ class World:
         self.log: list[str] = []
         self.trouble: dict[str, BaseException] = {}
         self.objections: list[Objection] = []
+        self.frozen = False
         self.missing: list[str] = []
         for name in ("look", "switch", "settle", "ship", "migrate", "schema"):
             monkeypatch.setattr(hosts, name, getattr(self, name))
@@ -93,7 +94,8 @@ class World:
 
     def schema(self, _fleet: object, _host: str, _version: str) -> dict[str, Any]:
         return {
-            "pending": [{"name": "x"}] if self.objections else [],
+            "frozen": self.frozen,
+            "pending": [{"name": "x"}] if self.objections or self.frozen else [],
             "uses": {},
             "tables": {},
             "missing": self.missing,
@@ -170,6 +172,15 @@ def test_what_the_gate_refuses_touches_nothing(world: World) -> None:
     # Its author accepts it with a reason: said, and no refusal.
     world.objections = [Objection("notes.0004", "rows-at-once", "`UPDATE x`", "a duty", accepted="ten rows")]
     assert run(world).held
+
+
+def test_a_release_that_changes_the_schema_waits_for_a_migration_that_holds_it_still(world: World) -> None:
+    world.frozen = True
+    outcome = run(world)
+    assert not outcome.held
+    assert "x: a migration to another PostgreSQL holds the schema still" in outcome.sentence
+    assert "`sias migrate postgres settle` or `rollback`" in outcome.sentence
+    assert world.log == ["ship"]
 
 
 @pytest.mark.parametrize("at", ["ship", "migrate", f"app-a1 {NEW}", "watch app-a1", f"app-b1 {NEW}"])

@@ -3,6 +3,8 @@
 from django.apps import apps
 from django.db import connections, transaction
 
+from sias.platform.schema import frozen
+
 APPLICATION_ROLE = "sias_app"
 STATEMENTS = (
     "GRANT USAGE ON SCHEMA public TO {role}",
@@ -18,8 +20,11 @@ STATEMENTS = (
 def grant_application_role(using: str, **_kwargs: object) -> None:
     """Let the application read and write what its owner has just created: no ownership, no TRUNCATE, no DDL.
 
-    A module takes away what must only grow, or only be read: `sias_revokes` of its AppConfig, same transaction.
+    A module takes away what must only grow, or only be read: `sias_revokes` of its AppConfig, same transaction. While the
+    schema is held still nothing has been created, and rights are part of it: they stay as they are.
     """
+    if frozen(connections[using]):
+        return
     with transaction.atomic(using=using), connections[using].cursor() as cursor:
         cursor.execute("SELECT current_user, EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", [APPLICATION_ROLE])
         user, exists = cursor.fetchone()

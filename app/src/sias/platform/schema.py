@@ -26,16 +26,22 @@ INDEXES = """
 SELECT t.relname, x.relname FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid
 WHERE t.relnamespace = 'public'::regnamespace AND t.relkind IN ('r', 'p')
 """
+FREEZE = "sias_migration_freeze"
+"""The event trigger by which `sias migrate postgres` refuses every change of the schema."""
 
 
 def describe(connection: BaseDatabaseWrapper) -> dict:
-    """Return the release's version, its pending migrations with their SQL, what its models use, and what tables there are."""
+    """Return the release's version, its pending migrations with their SQL, what its models use, and what tables there are.
+
+    `frozen`: whether the schema is held still, so that nothing of it can be done now.
+    """
     tables = present(connection)
     uses = used()
     executor = MigrationExecutor(connection)
     plan = [migration for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
     return {
         "version": settings.SIAS_VERSION,
+        "frozen": frozen(connection),
         "pending": pending(connection, plan),
         "uses": uses,
         "missing": sorted(
@@ -46,6 +52,15 @@ def describe(connection: BaseDatabaseWrapper) -> dict:
         ),
         "tables": tables,
     }
+
+
+def frozen(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether a migration to another PostgreSQL holds the schema still, from its beginning until it is settled."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_event_trigger WHERE evtname = %s AND evtenabled IN ('O', 'A'))", [FREEZE]
+        )
+        return cursor.fetchone()[0]
 
 
 def pending(connection: BaseDatabaseWrapper, plan: list) -> list[dict]:

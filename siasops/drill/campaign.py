@@ -239,7 +239,7 @@ def keep(inventory: Inventory, folder: Path, path: Path = KEPT) -> int:
         if one.run in found:
             result = found[one.run]
             line["broken"] = [promise["what"] for promise in result["promises"] if not promise["held"]]
-            line["figures"] = {key: _short(result["figures"].get(key)) for key in FIGURES}
+            line["figures"] = {key: _rounded(result["figures"].get(key)) for key in FIGURES}
         else:
             line["why"] = one.why or "its folder is gone"
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
@@ -265,8 +265,8 @@ def kept(path: Path = KEPT) -> list[dict[str, Any]]:
     return found
 
 
-def _short(value: Any) -> Any:
+def _rounded(value: Any) -> Any:
     """Figures as they are read: a thousandth of a second is enough."""
     if isinstance(value, (list, tuple)):
-        return [_short(one) for one in value]
+        return [_rounded(one) for one in value]
     return round(value, 3) if isinstance(value, float) else value

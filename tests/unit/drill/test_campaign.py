@@ -177,6 +177,7 @@ def test_a_line_of_kept_figures_that_is_torn_is_named(tmp_path: Path) -> None:
 
 def test_every_run_that_is_kept_can_be_read_and_is_there_once() -> None:
     runs = campaign.kept()
+    assert runs, f"{campaign.KEPT} is empty"
     assert len({(one["campaign"], one["number"]) for one in runs}) == len(runs)
     assert {one["name"] for one in runs} <= set(registry.DRILLS)
     told = [one for one in runs if "figures" in one]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -264,3 +265,18 @@ def test_passes_over_the_directory_are_told_by_kind_and_outcome(program: ModuleT
 def test_a_worker_that_never_told_of_its_passes_is_a_figure(program: ModuleType, tmp_path: Path) -> None:
     samples, _ = program.collect({"passes": lambda: program.passes(tmp_path / "passes.json")})
     assert values(samples) == {'sias_metrics_collector_ok{collector="passes"}': 0}
+
+
+def test_duties_are_told_with_their_failures_while_the_worker_tells(program: ModuleType, tmp_path: Path) -> None:
+    record = tmp_path / "duties.json"
+    record.write_text(json.dumps([{"duty": "purge-sessions", "every": 3600, "at": 1795845600.5, "failures": 2}]))
+    run = {
+        'sias_duty_run_seconds{duty="purge-sessions"}': 1795845600.5,
+        'sias_duty_period_seconds{duty="purge-sessions"}': 3600,
+    }
+    assert values(program.duties(record)) == run | {'sias_duty_failures{duty="purge-sessions"}': 2}
+    long_ago = record.stat().st_mtime - program.DUTIES_TOLD - 1
+    os.utime(record, (long_ago, long_ago))
+    samples, complaints = program.collect({"duties": lambda: program.duties(record)})
+    assert values(samples) == run | {'sias_metrics_collector_ok{collector="duties"}': 0}
+    assert "has not written" in complaints[0]

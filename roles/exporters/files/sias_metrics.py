@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write figures about certificates, backups, documents, the directory and PgBouncer where the node exporter picks them up.
+"""Write figures of certificates, backups, documents, the directory, duties and PgBouncer where the node exporter finds them.
 
 Runs as root from sias-metrics.timer, with Python's standard library only (the guest has no internet). What cannot be
 read is not an exception but a figure: `sias_metrics_collector_ok{collector="…"} 0`, and the other figures are written
@@ -17,11 +17,13 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+DUTIES_TOLD = 300  # seconds; the worker writes every 15, and a release or a database that moves may hold it up
 COMMAND_TIMEOUT = 20  # seconds; the unit as a whole has 45
 
 HELP = {
@@ -47,6 +49,9 @@ HELP = {
     "sias_directory_change_seconds": "Newest change that this server holds of each one's, seconds since 1970.",
     "sias_directory_dump_seconds": "When this host last wrote a dump of the directory, seconds since 1970; 0 never.",
     "sias_directory_pass_seconds": "When a pass over the directory last ended like this, seconds since 1970; 0 never.",
+    "sias_duty_run_seconds": "When a worker last did the duty, in either room, seconds since 1970; 0 never.",
+    "sias_duty_period_seconds": "How long after that it is due again.",
+    "sias_duty_failures": "How often in a row the duty has failed.",
     "sias_pgbouncer_clients": "Clients of PgBouncer on this host, by database: active ones, and those that wait.",
     "sias_pgbouncer_servers": "Connections of PgBouncer to PostgreSQL, by database: active ones, and idle ones.",
     "sias_pgbouncer_longest_wait_seconds": "How long the client that waits longest has waited for a connection.",
@@ -238,6 +243,24 @@ def passes(record: Path) -> Iterator[Sample]:
         yield Sample("sias_directory_pass_seconds", one["at"], {"kind": one["kind"], "outcome": one["outcome"]})
 
 
+def duties(record: Path) -> Iterator[Sample]:
+    """Yield how recurring duties of the application stand, as the worker of this host wrote it.
+
+    Raises:
+        UnreadableError: it has not written for DUTIES_TOLD seconds: how often a duty fails is not known here any more.
+        OSError: it has never written.
+    """
+    age = time.time() - record.stat().st_mtime
+    rows = json.loads(record.read_text(encoding="utf-8"))
+    for one in rows:
+        yield Sample("sias_duty_run_seconds", one["at"], {"duty": one["duty"]})
+        yield Sample("sias_duty_period_seconds", one["every"], {"duty": one["duty"]})
+    if age > DUTIES_TOLD:
+        raise UnreadableError(f"the worker has not written {record} for {age:.0f} s")
+    for one in rows:
+        yield Sample("sias_duty_failures", one["failures"], {"duty": one["duty"]})
+
+
 def pools(port: int) -> Iterator[Sample]:
     """Yield what PgBouncer on this host says of its queues, asked as its stats user, who may look and nothing else."""
     way = f"host=/run/pgbouncer port={port} dbname=pgbouncer user=pgbouncer_stats connect_timeout=5"
@@ -321,6 +344,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--mount", type=Path, help="where the document volume should be mounted")
     parser.add_argument("--directory", metavar="BASE", help="root of the directory that this host serves")
     parser.add_argument("--passes", type=Path, help="what the worker tells of passes over the directory")
+    parser.add_argument("--duties", type=Path, help="what the worker tells of its recurring duties")
     parser.add_argument("--pools", type=int, metavar="PORT", help="port of this host's PgBouncer")
     options = parser.parse_args(arguments)
 
@@ -344,6 +368,8 @@ def main(arguments: list[str]) -> int:
         collectors["directory"] = lambda: directory(options.directory)
     if options.passes:
         collectors["passes"] = lambda: passes(options.passes)
+    if options.duties:
+        collectors["duties"] = lambda: duties(options.duties)
     if options.pools:
         collectors["pools"] = lambda: pools(options.pools)
 

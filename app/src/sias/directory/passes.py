@@ -1,9 +1,7 @@
 """A pass over the directory: read everything, look at it, write it. What cannot be read whole changes nothing."""
 
-import json
 import logging
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -22,6 +20,7 @@ from sias.habilitations.models import Assignment, BreakGlass
 from sias.habilitations.services import install, withdraw
 from sias.history.context import because
 from sias.journal.access import Action, record_access
+from sias.platform import figures
 from sias.socle import versions
 from sias.socle.models import Service
 from sias.tasks.services import hand_over
@@ -223,11 +222,9 @@ def end_sessions(agents: set[int]) -> int:
 
 def tell() -> None:
     """Write when passes last ended how, for the figures of this host: those of other workers and of people count too."""
-    if not settings.SIAS_STATE:
-        return
     ended = Run.objects.using("default").filter(dry=False, ended_at__isnull=False)
     last = {(scope, state): at for scope, state, at in ended.values_list("scope", "state").annotate(Max("ended_at"))}
-    told = [
+    rows = [
         {
             "kind": scope.name.lower(),
             "outcome": state.name.lower(),
@@ -236,12 +233,7 @@ def tell() -> None:
         for scope in Run.Scope
         for state in (Run.State.APPLIED, Run.State.REFUSED, Run.State.FAILED)
     ]
-    path = Path(settings.SIAS_STATE) / "passes.json"
-    try:
-        path.with_suffix(".new").write_text(json.dumps(told), encoding="utf-8")
-        path.with_suffix(".new").replace(path)
-    except OSError as error:  # a full disk stops no pass; the alert on figures that grow old is heard
-        logger.warning("%s cannot be written: %s", path, error)
+    figures.tell("passes", rows)
 
 
 def enabled() -> bool:

@@ -7,7 +7,8 @@ from datetime import timedelta
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
-from sias.platform.models import IdempotencyKey
+from sias.platform import figures
+from sias.platform.models import Duty, IdempotencyKey
 
 KEYS_KEPT = timedelta(days=7)  # a form left open longer than that is shown again, not repeated
 BATCH = 1000
@@ -32,6 +33,22 @@ def duty(name: str, every: float) -> Callable:
         return act
 
     return register
+
+
+def tell() -> None:
+    """Write when each duty was last done and how often in a row it failed, whoever did it, for the figures of this host."""
+    figures.tell(
+        "duties",
+        [
+            {
+                "duty": row.name,
+                "every": DUTIES[row.name].every,
+                "at": row.last_run.timestamp() if row.last_run else 0,
+                "failures": row.failures,
+            }
+            for row in Duty.objects.using("default").filter(name__in=DUTIES)
+        ],
+    )
 
 
 @duty("purge-idempotency-keys", every=600)

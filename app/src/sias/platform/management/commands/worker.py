@@ -22,6 +22,8 @@ from sias.platform.outage import is_transient
 
 logger = logging.getLogger("sias.worker")
 IDLE = 1.0  # s between looks when there is nothing to do
+TELL = 15.0  # s between what this host's figures are told of the duties
+RETRY = timedelta(minutes=15)  # the longest until a duty that failed is tried again, however seldom it is done
 AWAY = (0.5, 5.0)  # s to wait while the database is away: first, longest
 
 
@@ -41,13 +43,16 @@ class Command(BaseCommand):
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self.stop.set())
         logger.info("started in room %s on %s", settings.SIAS_ROOM, settings.SIAS_HOST)
-        known, wait = False, AWAY[0]
+        known, wait, told = False, AWAY[0], float("-inf")
         while not self.stop.is_set():
             try:
                 if not known:
                     register()
                     known = True
                 name = run_one()
+                if time.monotonic() - told >= TELL:
+                    duties.tell()
+                    told = time.monotonic()
             except (DatabaseError, InterfaceError) as error:
                 if not is_transient(error):
                     raise  # a defect: systemd restarts us and the journal has the traceback
@@ -88,6 +93,7 @@ def run_one() -> str | None:
         if row is None:
             return None
         duty = duties.DUTIES[row.name]
+        pause = timedelta(seconds=duty.every)
         start = time.monotonic()
         try:
             with transaction.atomic():
@@ -98,11 +104,12 @@ def run_one() -> str | None:
             logger.exception("duty %s failed", row.name)
             outcome, more = f"{type(error).__name__}: {error}"[:500], False
             row.failures += 1
+            pause = min(pause, RETRY)
         else:
             row.failures = 0
         row.last_run, row.last_seconds = timezone.now(), time.monotonic() - start
         row.last_host, row.last_result = settings.SIAS_HOST, outcome
-        row.next_run = timezone.now() + (timedelta() if more else timedelta(seconds=duty.every))
+        row.next_run = timezone.now() + (timedelta() if more else pause)
         row.save()
     if outcome:
         logger.info("%s: %s (%.2f s)", row.name, outcome, row.last_seconds)

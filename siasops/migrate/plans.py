@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -47,8 +48,8 @@ WILD, WILD_ROWS = 10.0, 1000
 """An estimate may become wrong by this factor more than before; fewer rows than these, wrong or right, matter to nobody."""
 TOTAL, TOTAL_MS = 1.05, 0.1
 """The weighted total may grow by this factor; a mean that grows by fewer milliseconds per call is noise."""
-AGAIN = 60
-"""How many of the queries that make the total grow most are measured PAIRED_ROUNDS more times before that is believed."""
+AGAIN, AGAIN_ONE = 60, 4
+"""How often, in all and one query, what makes the total grow most is run PAIRED_ROUNDS times more before that is believed."""
 ROUNDS, RUNS = 3, 3
 """Measurements of one query: rounds, in turn on both sides, each with a warming run before these."""
 PAIRED_ROUNDS = 12
@@ -427,11 +428,15 @@ class _Judge:
 
     def total(self, costs: Sequence[_Cost], weight: float) -> tuple[float, float]:
         """Return both sides' weighted totals; while they grow, measure what makes them grow most again, in turn."""
-        for cost in sorted(costs, key=lambda cost: cost.growth, reverse=True)[:AGAIN]:
-            if not _grows(_total(costs), weight):
+        again: Counter[int] = Counter()
+        while again.total() < AGAIN and _grows(_total(costs), weight):
+            left = [number for number, cost in enumerate(costs) if again[number] < AGAIN_ONE and cost.growth > 0]
+            if not left:
                 break
+            most = max(left, key=lambda number: costs[number].growth)
+            again[most] += 1
             with suppress(UserError):  # what fails now and then keeps its first times
-                cost.seen(*self.paired(cost.query, cost.values))
+                costs[most].seen(*self.paired(costs[most].query, costs[most].values))
         return _total(costs)
 
     def paired(self, query: Query, values: Values) -> tuple[list[Measure], list[Measure]]:

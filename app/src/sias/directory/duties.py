@@ -10,7 +10,6 @@ def pass_over_the_directory() -> tuple[str, bool]:
     """Make the pass that is due."""
     if not passes.enabled():
         return "", False
-    passes.tell()
     run = passes.due()
     if run is None:
         return "", False

@@ -220,11 +220,12 @@ def end_sessions(agents: set[int]) -> int:
     return Session.objects.filter(pk__in=theirs).delete()[0]
 
 
-def tell() -> None:
-    """Write when passes last ended how, for the figures of this host: those of other workers and of people count too."""
-    ended = Run.objects.using("default").filter(dry=False, ended_at__isnull=False)
-    last = {(scope, state): at for scope, state, at in ended.values_list("scope", "state").annotate(Max("ended_at"))}
-    rows = [
+@figures.figure("passes")
+def ended() -> figures.Rows:
+    """When passes last ended how, whoever made them."""
+    runs = Run.objects.using("default").filter(dry=False, ended_at__isnull=False)
+    last = {(scope, state): at for scope, state, at in runs.values_list("scope", "state").annotate(Max("ended_at"))}
+    return [
         {
             "kind": scope.name.lower(),
             "outcome": state.name.lower(),
@@ -233,7 +234,6 @@ def tell() -> None:
         for scope in Run.Scope
         for state in (Run.State.APPLIED, Run.State.REFUSED, Run.State.FAILED)
     ]
-    figures.tell("passes", rows)
 
 
 def enabled() -> bool:

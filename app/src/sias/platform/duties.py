@@ -35,20 +35,18 @@ def duty(name: str, every: float) -> Callable:
     return register
 
 
-def tell() -> None:
-    """Write when each duty was last done and how often in a row it failed, whoever did it, for the figures of this host."""
-    figures.tell(
-        "duties",
-        [
-            {
-                "duty": row.name,
-                "every": DUTIES[row.name].every,
-                "at": row.last_run.timestamp() if row.last_run else 0,
-                "failures": row.failures,
-            }
-            for row in Duty.objects.using("default").filter(name__in=DUTIES)
-        ],
-    )
+@figures.figure("duties")
+def done() -> figures.Rows:
+    """When each duty was last done and how often in a row it has failed, whoever did it."""
+    return [
+        {
+            "duty": row.name,
+            "every": DUTIES[row.name].every,
+            "at": row.last_run.timestamp() if row.last_run else 0,
+            "failures": row.failures,
+        }
+        for row in Duty.objects.using("default").filter(name__in=DUTIES)
+    ]
 
 
 @duty("purge-idempotency-keys", every=600)

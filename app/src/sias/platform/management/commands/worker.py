@@ -16,13 +16,13 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.utils import timezone
 
-from sias.platform import duties
+from sias.platform import duties, figures
 from sias.platform.models import Duty
 from sias.platform.outage import is_transient
 
 logger = logging.getLogger("sias.worker")
 IDLE = 1.0  # s between looks when there is nothing to do
-TELL = 15.0  # s between what this host's figures are told of the duties
+TELL = 15.0  # s between two times that the figures are told to this host
 RETRY = timedelta(minutes=15)  # the longest until a duty that failed is tried again, however seldom it is done
 AWAY = (0.5, 5.0)  # s to wait while the database is away: first, longest
 
@@ -51,7 +51,7 @@ class Command(BaseCommand):
                     known = True
                 name = run_one()
                 if time.monotonic() - told >= TELL:
-                    duties.tell()
+                    figures.tell()
                     told = time.monotonic()
             except (DatabaseError, InterfaceError) as error:
                 if not is_transient(error):

@@ -1,6 +1,8 @@
 """What happens to requests while their database moves: with a real server that is stopped, fenced or cut off."""
 
 import re
+import socket
+import struct
 import threading
 import time
 
@@ -261,6 +263,37 @@ def test_statements_do_have_a_time_out(agent):
         cursor.execute("SELECT pg_sleep(5)")
     assert is_transient(raised.value)
     assert not worth_a_retry(raised.value)
+
+
+def test_an_answer_that_ends_in_the_middle_of_a_row_is_a_lost_connection():
+    """As PgBouncer leaves it when the server goes away: part of a row, then a message of its own."""
+
+    def message(kind: bytes, content: bytes) -> bytes:
+        return kind + struct.pack("!I", len(content) + 4) + content
+
+    def serve() -> None:
+        link, _ = server.accept()
+        with link:
+            link.recv(1000)
+            link.sendall(message(b"R", struct.pack("!I", 0)) + message(b"Z", b"I"))
+            link.recv(1000)
+            column = b"a\0" + struct.pack("!IHIhih", 0, 0, 25, -1, -1, 0)
+            cut = message(b"D", struct.pack("!HI", 1, 1000) + b"x" * 40)
+            link.sendall(message(b"T", struct.pack("!H", 1) + column) + cut + b"ed to be a row, not a message")
+            link.recv(1000)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        way = f"host=127.0.0.1 port={server.getsockname()[1]} user=nobody sslmode=disable gssencmode=disable"
+        with psycopg.connect(way, autocommit=True) as connection:
+            with pytest.raises(psycopg.Error, match="lost synchronization") as raised:
+                connection.execute("SELECT 'a'")
+            assert connection.broken
+        thread.join(10)
+    assert not isinstance(raised.value, psycopg.OperationalError)
+    assert worth_a_retry(raised.value)
+    assert is_transient(raised.value)
 
 
 @pytest.fixture

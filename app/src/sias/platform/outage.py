@@ -15,6 +15,8 @@ RETRY = {"25006", "57P01", "57P02", "57P03", "40001", "40P01"}
 # The server is there and says no for now: too slow, a lock, too many connections, out of memory or disk.
 BUSY = {"57014", "55P03"}
 BUSY_CLASSES = {"53"}
+# What libpq says of an answer that is not one, before it closes the connection; an error without a class of its own.
+BROKEN = "lost synchronization with server"
 
 
 class Outcome(enum.Enum):
@@ -56,8 +58,9 @@ def worth_a_retry(error: BaseException | None) -> bool:
         if isinstance(link, psycopg.Error):
             state = link.sqlstate
             if state is None:
-                # The link itself: connection refused, lost, timed out, or already closed.
-                return isinstance(link, (psycopg.OperationalError, psycopg.InterfaceError))
+                # The link itself: connection refused, lost, timed out, or already closed; or ended in the middle of a row,
+                # which PgBouncer follows with its own message when a server goes away.
+                return isinstance(link, (psycopg.OperationalError, psycopg.InterfaceError)) or BROKEN in str(link)
             return state in RETRY or state.startswith("08")
         if isinstance(link, DjangoDatabaseError) and link.__cause__ is None and "closed" in str(link):
             return True
